@@ -1,0 +1,44 @@
+# Two commands do everything: `make demo` and `make test`. Both create .venv first.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.PHONY: demo test lint types unit mosquitto bench models clean
+.DEFAULT_GOAL := demo
+
+$(VENV)/.core: pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "python3 venv is missing: sudo apt-get install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install --quiet --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.core
+	$(BIN)/python -m pip install --quiet --editable '.[demo,dev]'
+	@touch $@
+
+demo: $(VENV)/.core ## simulated patient, broker, agent and subscriber for about a minute; RECORD=path plays a WFDB record
+	$(BIN)/vagus demo $(if $(RECORD),--record $(RECORD))
+
+test: $(VENV)/.dev mosquitto lint types unit ## lint, types, tests
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+unit: $(VENV)/.dev
+	$(BIN)/pytest
+
+mosquitto: ## a real broker for the fault tests; where it cannot be had, they are skipped by name
+	@command -v mosquitto >/dev/null || test -x /usr/sbin/mosquitto || deploy/get-mosquitto.sh
+
+bench: $(VENV)/.core
+	$(BIN)/vagus bench
+
+models: $(VENV)/.dev ## retrain every pack from the recordings in DATA=DIR
+	$(BIN)/python -m pip install --quiet --editable '.[train]'
+	$(BIN)/python -m models.training.beat --data $(DATA)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

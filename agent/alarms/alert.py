@@ -1,0 +1,94 @@
+"""The nouns of deciding: what an alarm is called, how urgent it is, what it rests on."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+import numpy.typing as npt
+
+
+class Priority(StrEnum):
+    """Urgency, as in IEC 60601-1-8 (informed by it; no conformity is claimed)."""
+
+    HIGH = "high"
+    MEDIUM = "medium"
+    LOW = "low"
+
+    @property
+    def rank(self) -> int:
+        """0 for the most urgent."""
+        return ("high", "medium", "low").index(self.value)
+
+
+class Category(StrEnum):
+    PHYSIOLOGICAL = "physiological"
+    TECHNICAL = "technical"
+
+
+class Phase(StrEnum):
+    """What happened to the alarm in this event."""
+
+    START = "start"
+    CONTINUE = "continue"
+    """Still on, said again: after a restart, or when a stream reported late has caught up with now."""
+    UPDATE = "update"
+    END = "end"
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceBeat:
+    """One beat on the strip."""
+
+    t_ns: int
+    label: str
+    probability: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evidence:
+    """What an alert rests on. The strip is the recording, sample for sample."""
+
+    strip_t0_ns: int
+    strip_rate_hz: float
+    strip_unit: str
+    strip_channels: tuple[str, ...]
+    strip: npt.NDArray[np.float32]
+    """(n, channels): up to the last 10 s before the decision."""
+    beats: tuple[EvidenceBeat, ...]
+    quality: float
+    """Share of the strip's time that passed the signal quality gate, 0 to 1."""
+    missing_s: float
+    """Seconds of the strip's span for which no samples came."""
+    values: dict[str, float | str] = field(default_factory=dict)
+    """Measured values and the thresholds they crossed, named with their unit."""
+    packs: tuple[tuple[str, str], ...] = ()
+    """(pack id, sha256 of its weights) of every model that took part."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AlertEvent:
+    """One transition of one alarm, in stream time."""
+
+    alert_id: str
+    patient: str
+    rule: str
+    category: Category
+    priority: Priority
+    phase: Phase
+    onset_ns: int
+    """When the condition began."""
+    at_ns: int
+    """Stream time at which this transition was decided."""
+    text: str
+    """One sentence a nurse can read."""
+    late: bool = False
+    """Decided on back-filled or delayed data: a report about the past, never an alarm for now."""
+    evidence: Evidence | None = None
+
+
+def alert_id(patient: str, rule: str, onset_ns: int) -> str:
+    """The same alarm has the same id in every run: 20 hex digits of a hash of (patient, rule, onset)."""
+    return hashlib.blake2s(f"{patient}\x1f{rule}\x1f{onset_ns}".encode(), digest_size=10).hexdigest()
