@@ -1,0 +1,1 @@
+"""What a network says: packs, their manifests, and the runtimes that run them."""

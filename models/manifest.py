@@ -1,0 +1,157 @@
+"""A pack's manifest: what the network takes, what it answers, and where it comes from. Nothing in it is code."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from models.vocabulary import BEAT_CONTEXT, BeatLabel, PrepareStep
+
+SCHEMA = 1
+MANIFEST_NAME = "manifest.toml"
+
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=80)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+PackId = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$", max_length=40)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class PackError(Exception):
+    """A pack that cannot be trusted or used; the message names the file and what is wrong with it."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(f"{path}: {reason}")
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Input(_Table):
+    """The network's view of the stream."""
+
+    kind: Literal["ecg"]
+    unit: Literal["mV"]
+    rate_hz: Literal[125, 250] = Field(description="rate of the signal the window is cut from")
+    before_s: Positive = Field(description="seconds before R that the window begins")
+    after_s: Positive = Field(description="seconds after R at which the window ends")
+    band_hz: tuple[float, float] = Field(description="pass band of the filter in front")
+    prepare: list[PrepareStep]
+    channels: Annotated[int, Field(ge=1, le=16)] = Field(description="rows of the `signal` input")
+    samples: Annotated[int, Field(ge=8, le=4096)] = Field(description="columns of the `signal` input")
+    context: list[str] = Field(description="names of the values in the `context` input, in order")
+
+    @model_validator(mode="after")
+    def _check(self) -> Input:
+        unknown = [name for name in self.context if name not in BEAT_CONTEXT]
+        if unknown:
+            raise ValueError(f"context: unknown feature {', '.join(unknown)}")
+        if len(set(self.context)) != len(self.context):
+            raise ValueError("context: a feature is named twice")
+        if not 0 <= self.band_hz[0] < self.band_hz[1] <= self.rate_hz / 2:
+            raise ValueError(f"band_hz: {self.band_hz} does not fit a rate of {self.rate_hz} Hz")
+        return self
+
+
+class Output(_Table):
+    labels: Annotated[list[BeatLabel], Field(min_length=2)] = Field(description="classes, in the order of the logits")
+    omitted: dict[BeatLabel, str] = Field(default_factory=dict, description="class left out: why")
+    temperature: Positive = Field(description="logits are divided by this before the softmax")
+
+    @model_validator(mode="after")
+    def _check(self) -> Output:
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError("labels: a class is named twice")
+        both = sorted(set(self.labels) & set(self.omitted))
+        if both:
+            raise ValueError(f"omitted: {', '.join(both)} is also in labels")
+        return self
+
+
+class Budget(_Table):
+    """What the agent may expect; measured by `vagus bench`, checked by nobody at run time."""
+
+    latency_s: Annotated[float, Field(gt=0, le=0.6)] = Field(
+        description="seconds after R until the inputs are complete"
+    )
+    parameters: Annotated[int, Field(gt=0)]
+    batch_us: Positive = Field(description="microseconds a beat at batch 256 on one x86-64 core")
+
+
+class Source(_Table):
+    """One database the network was trained on."""
+
+    database: str
+    title: str
+    licence: str
+    attribution: str
+    records: Annotated[list[str], Field(min_length=1)]
+
+
+class Training(_Table):
+    seed: int
+    command: str
+    created: str = Field(pattern=r"^\d{4}-\d{2}-\d{2}$")
+    framework: str
+    sources: Annotated[list[Source], Field(min_length=1)]
+
+
+class Weights(_Table):
+    """One file of weights for one runtime."""
+
+    file: FileName
+    sha256: Sha256
+    precision: Literal["int8", "float32"]
+
+
+class Golden(_Table):
+    """Inputs with the logits they must give."""
+
+    file: FileName
+    sha256: Sha256
+    tolerance: Annotated[float, Field(ge=0, lt=1)] = Field(description="largest allowed difference of a probability")
+
+
+class Manifest(_Table):
+    """manifest.toml, checked. Unknown keys are errors."""
+
+    schema_version: Literal[1] = Field(alias="schema")
+    id: PackId
+    version: str = Field(pattern=r"^\d+\.\d+\.\d+$")
+    title: str
+    intended_use: str
+    input: Input
+    output: Output
+    budget: Budget
+    golden: Golden
+    weights: Annotated[dict[Literal["onnx", "onnx-float"], Weights], Field(min_length=1)]
+    """Per runtime: "onnx" is the quantized network that runs, "onnx-float" what vendor compilers start from."""
+    training: Training
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The checked manifest at `path`; raises PackError naming the file, and every key that is wrong."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise PackError(path, "missing") from None
+    except OSError as error:
+        raise PackError(path, f"cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise PackError(path, "is not UTF-8 text") from None
+    except tomllib.TOMLDecodeError as error:
+        raise PackError(path, f"is not valid TOML, perhaps truncated: {error}") from error
+    if isinstance(table.get("input"), dict) and isinstance(table["input"].get("band_hz"), list):
+        table["input"]["band_hz"] = tuple(table["input"]["band_hz"])  # TOML has no tuples
+    try:
+        return Manifest.model_validate(table)
+    except ValidationError as error:
+        faults = [
+            f"{'.'.join(str(part) for part in fault['loc']) or 'file'}: {fault['msg']}" for fault in error.errors()
+        ]
+        raise PackError(path, "; ".join(faults)) from None

@@ -1,0 +1,171 @@
+"""A model pack: a folder that is refused unless every byte of it is what its manifest says."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from models.manifest import MANIFEST_NAME, Manifest, PackError, Weights, read_manifest
+
+if TYPE_CHECKING:
+    from models.backends import Backend
+
+__all__ = ["ModelPack", "PackError", "available_packs", "load", "probabilities", "shipped", "verify"]
+
+Float32 = npt.NDArray[np.float32]
+
+PACKS = Path(__file__).parent / "packs"
+MAX_FILE_BYTES = 64 << 20
+QUANTIZED = "onnx"
+"""The weights that run; the other runtimes' are for vendor compilers."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPack:
+    """A checked pack. `weights` are the bytes that were hashed: what is on disk may change, they do not."""
+
+    path: Path
+    manifest: Manifest
+    hash: str
+    """sha256 of the weights that run."""
+    weights: bytes
+    golden: bytes
+
+    @property
+    def id(self) -> str:
+        return self.manifest.id
+
+    @property
+    def version(self) -> str:
+        return self.manifest.version
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes, in the order of the logits."""
+        return tuple(self.manifest.output.labels)
+
+    @property
+    def context(self) -> tuple[str, ...]:
+        """Names of the context features, in the order of the `context` input."""
+        return tuple(self.manifest.input.context)
+
+    @property
+    def input_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of one row of each input of the network."""
+        wanted = self.manifest.input
+        return {"signal": (wanted.channels, wanted.samples), "context": (len(wanted.context),)}
+
+    def probabilities(self, logits: Float32) -> Float32:
+        """Calibrated probabilities, (batch, labels) float32, of the backend's logits."""
+        return probabilities(logits, self.manifest.output.temperature)
+
+
+def probabilities(logits: Float32, temperature: float) -> Float32:
+    """Softmax of logits / temperature, (batch, labels) float32; each row depends on its own logits only."""
+    scaled = logits.astype(np.float64) / temperature
+    scaled -= scaled.max(axis=1, keepdims=True)
+    exponentials = np.exp(scaled)
+    shares: Float32 = (exponentials / exponentials.sum(axis=1, keepdims=True)).astype(np.float32)
+    return shares
+
+
+def available_packs() -> list[Path]:
+    """Folders of the packs shipped with vagus, by name."""
+    return sorted(path.parent for path in PACKS.glob(f"*/{MANIFEST_NAME}"))
+
+
+def shipped(pack_id: str) -> Path:
+    """Folder of the shipped pack called `pack_id`; raises PackError when there is none."""
+    path = PACKS / pack_id
+    if path not in available_packs():
+        known = ", ".join(p.name for p in available_packs()) or "none"
+        raise PackError(path, f"no pack is shipped under this id (there are: {known})")
+    return path
+
+
+def load(path: Path) -> ModelPack:
+    """The pack in folder `path`.
+
+    Raises PackError, naming the file, when a file is missing, truncated, too large or not the one whose sha256 the
+    manifest holds, and when the folder's name is not the pack's id.
+    """
+    if not path.is_dir():
+        raise PackError(path, "no such folder")
+    manifest = read_manifest(path / MANIFEST_NAME)
+    if manifest.id != path.resolve().name:
+        raise PackError(path / MANIFEST_NAME, f"id: {manifest.id!r} is not the name of its folder")
+    if QUANTIZED not in manifest.weights:
+        raise PackError(path / MANIFEST_NAME, f"weights: none for runtime {QUANTIZED!r}")
+    checked = {runtime: _read_checked(path, weights) for runtime, weights in manifest.weights.items()}
+    golden = _read_bytes(path / manifest.golden.file)
+    _check_hash(path / manifest.golden.file, golden, manifest.golden.sha256)
+    return ModelPack(path, manifest, manifest.weights[QUANTIZED].sha256, checked[QUANTIZED], golden)
+
+
+def verify(pack: ModelPack, backend: Backend | None = None) -> float:
+    """Run the golden vectors and return the largest difference of a probability from what the pack promises.
+
+    Opens the CPU backend where none is given. Raises PackError when the difference is above the manifest's tolerance,
+    when the golden file does not fit the manifest, or when the network cannot run.
+    """
+    from models.backends import open_backend  # noqa: PLC0415  (a backend imports its runtime, which takes its time)
+
+    inputs, expected = _golden(pack)
+    logits = (backend or open_backend(pack)).run(inputs)
+    if logits.shape != expected.shape or not np.isfinite(logits).all():
+        raise PackError(pack.path, f"{pack.id}: golden run gave {logits.shape} or non-finite logits")
+    difference = float(np.abs(pack.probabilities(logits) - pack.probabilities(expected)).max())
+    if difference > pack.manifest.golden.tolerance:
+        raise PackError(
+            pack.path / pack.manifest.golden.file,
+            f"golden vectors differ by {difference:.4f} in probability, allowed {pack.manifest.golden.tolerance:g}",
+        )
+    return difference
+
+
+def _golden(pack: ModelPack) -> tuple[dict[str, Float32], Float32]:
+    """Inputs and expected logits of the golden file."""
+    path = pack.path / pack.manifest.golden.file
+    try:
+        with np.load(io.BytesIO(pack.golden), allow_pickle=False) as arrays:
+            inputs = {name: arrays[name].astype(np.float32) for name in pack.input_shapes}
+            logits = arrays["logits"].astype(np.float32)
+    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+        raise PackError(path, f"is not a golden file with signal, context and logits: {error}") from error
+    rows = len(logits)
+    shapes = {**{name: (rows, *shape) for name, shape in pack.input_shapes.items()}, "logits": (rows, len(pack.labels))}
+    for name, array in {**inputs, "logits": logits}.items():
+        if rows == 0 or array.shape != shapes[name]:
+            raise PackError(path, f"{name} has shape {array.shape}, expected {shapes[name]}")
+    return inputs, logits
+
+
+def _read_checked(folder: Path, weights: Weights) -> bytes:
+    content = _read_bytes(folder / weights.file)
+    _check_hash(folder / weights.file, content, weights.sha256)
+    return content
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        size = path.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise PackError(path, f"is {size} bytes, at most {MAX_FILE_BYTES} are read")
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise PackError(path, "missing") from None
+    except OSError as error:
+        raise PackError(path, f"cannot be read: {error.strerror}") from error
+
+
+def _check_hash(path: Path, content: bytes, expected: str) -> None:
+    found = hashlib.sha256(content).hexdigest()
+    if found != expected:
+        raise PackError(path, f"has sha256 {found[:12]}…, the manifest says {expected[:12]}…: truncated or changed")

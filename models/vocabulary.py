@@ -1,0 +1,63 @@
+"""The closed lists a pack's manifest may draw on: what the agent can prepare, and the answers it knows."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+BeatLabel = Literal["N", "S", "V", "F", "Q"]
+"""AAMI EC57 beat classes: normal, supraventricular ectopic, ventricular ectopic, fusion, unclassifiable or paced."""
+
+PrepareStep = Literal["median_baseline", "decimate_2", "scale_normal_qrs", "difference_to_normal", "asinh_compress"]
+"""Steps between the morphology path at 250 Hz and a network's `signal` input, in the order they are listed."""
+
+_RR = (
+    "rr_absolute",
+    "rr_vs_median8",
+    "rr_vs_median32",
+    "rr_vs_q10",
+    "rr_vs_q25",
+    "rr_vs_q50",
+    "rr_vs_q75",
+    "rr_vs_q90",
+    "rr_prev1",
+    "rr_prev2",
+    "rr_prev3",
+    "rr_prev4",
+    "rr_prev5",
+    "rr_prev6",
+    "rr_spread",
+    "rr_irregularity8",
+    "rr_irregularity32",
+    "rr_trend",
+    "rr_short_share",
+)
+_SHAPE = (
+    "qrs_similarity_normal",
+    "qrs_similarity_cluster",
+    "cluster_share",
+    "cluster_late_share",
+    "cluster_rr_ratio",
+    "cluster_is_normal",
+    "normal_share",
+    "qrs_amplitude_ratio",
+    "qrs_width",
+    "qrs_width_ratio",
+    "qrs_polarity",
+    "qrs_slope_ratio",
+    "p_correlation",
+    "p_difference",
+    "p_energy",
+    "p_energy_normal",
+    "t_correlation",
+    "t_difference",
+    "noise",
+    "warm_up",
+)
+_HISTORY = tuple(
+    f"{name}_prev{lag}"
+    for name in ("qrs_similarity_normal", "p_correlation", "qrs_width_ratio")
+    for lag in (1, 2, 3, 4)
+)
+
+BEAT_CONTEXT: tuple[str, ...] = (*_RR, *_SHAPE, *_HISTORY)
+"""Every context feature the agent computes for a beat (agent/signal/beat_features.py), in that module's order."""
