@@ -1,0 +1,79 @@
+"""What the rules see of a person: beats, the quality of each second, holes in the signal, and the time.
+
+Observations of one person come in the order in which they were known (`at_ns`), never in the order of arrival, so the
+rules need no clock and decide the same in any replay.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class BeatStatus(StrEnum):
+    PROVISIONAL = "provisional"
+    """Detected, not yet classified: good enough to show a heart rate and to say that the heart beats."""
+    CONFIRMED = "confirmed"
+    WITHDRAWN = "withdrawn"
+    """A provisional beat that was noise or a T wave after all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """One heart beat, at its R peak."""
+
+    r_ns: int
+    at_ns: int
+    """Stream time at which this was known."""
+    status: BeatStatus
+    rr_s: float | None = None
+    """Interval from the beat before, counted in samples; None where a gap lies between or it is the first."""
+    label: str = ""
+    """AAMI class N, S, V, F or Q once confirmed; "" while provisional or without a model."""
+    probability: float = 0.0
+    """Calibrated probability of `label`."""
+    usable: bool = True
+    """False where the signal at this beat did not pass the quality gate: it counts as a pulse, not as evidence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """Verdict on one second of signal."""
+
+    start_ns: int
+    at_ns: int
+    """End of the second."""
+    good: bool
+    reason: str = ""
+    """ "", "flat", "saturated", "lead off" or "noise"."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignalStart:
+    """The signal begins, or begins again after a gap: nothing before this instant may be joined to what follows."""
+
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class SignalLost:
+    """No samples from `at_ns` on, for the stated reason."""
+
+    at_ns: int
+    reason: str
+
+
+Observation = Beat | Quality | SignalStart | SignalLost
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What a rule found: its condition began (`active`) or ended."""
+
+    rule: str
+    active: bool
+    onset_ns: int
+    at_ns: int
+    text: str
+    values: tuple[tuple[str, float | str], ...] = ()
+    """Measurements and the thresholds that they crossed, named with their unit."""

@@ -1,0 +1,382 @@
+"""Rhythm rules: each is pure, keeps only what it needs of the past, and is told the time.
+
+A rule is called in stream-time order: `advance(to_ns)` lets time pass up to an instant, `see(observation)` shows what
+became known at that instant. Both return the conditions that began or ended. Definitions follow the 2015
+PhysioNet/CinC Challenge (reference: Clifford et al., CinC 2015) where it has one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from agent.alarms.limits import Limits
+from agent.alarms.observation import Beat, BeatStatus, Condition, Observation, Quality, SignalLost, SignalStart
+
+NS = 1_000_000_000
+DETECTION_NS = 350_000_000
+"""A beat that happened is known at the latest this long after its R peak; silence is judged only after it."""
+LEARNING_NS = 2 * NS
+"""The detector needs this long after the signal begins before its silence means anything."""
+
+
+class Rule(Protocol):
+    """One alarm's condition over one person's observations."""
+
+    name: str
+
+    def advance(self, to_ns: int) -> list[Condition]: ...
+
+    def see(self, seen: Observation) -> list[Condition]: ...
+
+
+def seconds(duration_s: float) -> int:
+    return round(duration_s * NS)
+
+
+@dataclass(slots=True)
+class NoBeats:
+    """No QRS for longer than a limit, on a signal that would have shown one: pause, and asystole.
+
+    Judged on the stream's clock, DETECTION_NS after the limit has passed. Silence counts from the last beat or, when
+    the signal was poor after it, from where the signal became good again: a lead that is off is a technical matter,
+    and a heart that stopped meanwhile is found as soon as it can be seen. It ends at the second confirmed beat or,
+    for a limit with `momentary_s`, that long after the last pause.
+    """
+
+    name: str
+    longer_than_s: float
+    what: str
+    momentary_s: float = 0.0
+    _since_ns: int | None = None
+    _provisional: list[int] = field(default_factory=list)
+    _not_before_ns: int = 0
+    _found: bool = False
+    _onset_ns: int | None = None
+    _last_found_ns: int = 0
+    _beats_since: int = 0
+
+    def see(self, seen: Observation) -> list[Condition]:
+        match seen:
+            case SignalStart():
+                self._since_ns = seen.at_ns + LEARNING_NS
+                self._provisional.clear()
+                self._found = False
+            case SignalLost():
+                self._since_ns = None
+            case Quality(good=False):
+                if self._since_ns is not None:
+                    self._since_ns = max(self._since_ns, seen.at_ns + LEARNING_NS)
+            case Beat(status=BeatStatus.WITHDRAWN):
+                self._provisional = [r_ns for r_ns in self._provisional if r_ns != seen.r_ns]
+                self._not_before_ns = seen.at_ns
+            case Beat(status=BeatStatus.PROVISIONAL):
+                self._provisional.append(seen.r_ns)
+            case Beat(status=BeatStatus.CONFIRMED):
+                return self._confirmed(seen)
+            case _:
+                pass
+        return []
+
+    def _confirmed(self, beat: Beat) -> list[Condition]:
+        self._provisional = [r_ns for r_ns in self._provisional if r_ns > beat.r_ns]
+        self._since_ns = max(beat.r_ns, self._since_ns or 0)
+        self._found = False
+        self._beats_since += 1
+        if self._onset_ns is None or self.momentary_s or self._beats_since < 2:
+            return []
+        return self._end(beat.at_ns)
+
+    def _end(self, at_ns: int) -> list[Condition]:
+        onset_ns, self._onset_ns = self._onset_ns, None
+        assert onset_ns is not None  # noqa: S101 (called only while active)
+        return [Condition(self.name, False, onset_ns, at_ns, f"{self.what} over: the heart beats again")]
+
+    def advance(self, to_ns: int) -> list[Condition]:
+        out: list[Condition] = []
+        if self._onset_ns is not None and self.momentary_s:
+            over_ns = self._last_found_ns + seconds(self.momentary_s)
+            if over_ns <= to_ns and self._beats_since >= 2:
+                out += self._end(over_ns)
+        if self._found or self._since_ns is None:
+            return out
+        since_ns = max([self._since_ns, *self._provisional])
+        due_ns = max(since_ns + seconds(self.longer_than_s) + DETECTION_NS, self._not_before_ns)
+        if due_ns > to_ns:
+            return out
+        self._found = True
+        self._last_found_ns = due_ns
+        self._beats_since = 0
+        if self._onset_ns is not None:
+            return out
+        self._onset_ns = since_ns
+        text = f"{self.what}: no heart beat for {self.longer_than_s:g} s on a clean signal"
+        values = (("no_qrs_s", round((due_ns - since_ns) / NS, 3)), ("limit_s", self.longer_than_s))
+        return [*out, Condition(self.name, True, since_ns, due_ns, text, values)]
+
+
+@dataclass(slots=True)
+class RateOutside:
+    """Heart rate below or above a limit over a number of consecutive beats.
+
+    The rate is the mean over the beats' intervals. It ends when the mean over the last END_BEATS is back inside the
+    limit by 5 %.
+    """
+
+    name: str
+    limit_bpm: float
+    beats: int
+    above: bool
+    END_BEATS = 5
+    _intervals_s: deque[float] = field(default_factory=deque)
+    _onset_ns: int | None = None
+
+    def advance(self, to_ns: int) -> list[Condition]:
+        return []
+
+    def see(self, seen: Observation) -> list[Condition]:
+        match seen:
+            case SignalStart() | SignalLost():
+                self._intervals_s.clear()
+            case Beat(status=BeatStatus.CONFIRMED):
+                return self._beat(seen)
+            case _:
+                pass
+        return []
+
+    def _beat(self, beat: Beat) -> list[Condition]:
+        if beat.rr_s is None or not beat.usable:
+            self._intervals_s.clear()
+            return []
+        self._intervals_s.append(beat.rr_s)
+        if len(self._intervals_s) > self.beats - 1:
+            self._intervals_s.popleft()
+        if self._onset_ns is not None:
+            return self._maybe_end(beat)
+        if len(self._intervals_s) < self.beats - 1 or not self._outside(rate := self._rate_bpm(self.beats - 1)):
+            return []
+        onset_ns = beat.r_ns - seconds(sum(self._intervals_s))
+        self._onset_ns = onset_ns
+        word = "fast" if self.above else "slow"
+        text = f"Heart rate {rate:.0f} bpm over {self.beats} beats, too {word} (limit {self.limit_bpm:g})"
+        values = (("heart_rate_bpm", round(rate, 1)), ("limit_bpm", self.limit_bpm), ("beats", float(self.beats)))
+        return [Condition(self.name, True, onset_ns, beat.at_ns, text, values)]
+
+    def _maybe_end(self, beat: Beat) -> list[Condition]:
+        enough = min(self.END_BEATS, self.beats) - 1
+        if len(self._intervals_s) < enough:
+            return []
+        rate = self._rate_bpm(enough)
+        inside = rate <= self.limit_bpm * 0.95 if self.above else rate >= self.limit_bpm * 1.05
+        if not inside or self._onset_ns is None:
+            return []
+        onset_ns, self._onset_ns = self._onset_ns, None
+        return [Condition(self.name, False, onset_ns, beat.at_ns, f"Heart rate back at {rate:.0f} bpm")]
+
+    def _rate_bpm(self, intervals: int) -> float:
+        last = list(self._intervals_s)[-intervals:]
+        return 60.0 * len(last) / sum(last)
+
+    def _outside(self, rate_bpm: float) -> bool:
+        return rate_bpm > self.limit_bpm if self.above else rate_bpm < self.limit_bpm
+
+
+@dataclass(slots=True)
+class VentricularRun:
+    """A run of ventricular beats faster than a limit: ventricular tachycardia.
+
+    It ends at the third beat in a row that is not ventricular, or when no ventricular beat came for QUIET_S.
+    """
+
+    name: str
+    beats: int
+    above_bpm: float
+    END_BEATS = 3
+    QUIET_S = 6.0
+    _run_start_ns: int = 0
+    _run: list[float] = field(default_factory=list)
+    _run_beats: int = 0
+    _others: int = 0
+    _onset_ns: int | None = None
+    _last_v_ns: int = 0
+    _count: int = 0
+
+    def advance(self, to_ns: int) -> list[Condition]:
+        over_ns = self._last_v_ns + seconds(self.QUIET_S)
+        return self._end(over_ns) if self._onset_ns is not None and over_ns <= to_ns else []
+
+    def see(self, seen: Observation) -> list[Condition]:
+        match seen:
+            case SignalStart() | SignalLost():
+                self._run_beats = 0
+            case Beat(status=BeatStatus.CONFIRMED, label="V", usable=True):
+                return self._ventricular(seen)
+            case Beat(status=BeatStatus.CONFIRMED):
+                self._run_beats = 0
+                self._others += 1
+                if self._onset_ns is not None and self._others >= self.END_BEATS:
+                    return self._end(seen.at_ns)
+            case _:
+                pass
+        return []
+
+    def _ventricular(self, beat: Beat) -> list[Condition]:
+        self._others = 0
+        if self._run_beats == 0 or beat.rr_s is None:
+            self._run_start_ns, self._run_beats = beat.r_ns, 1
+            self._run.clear()
+        else:
+            self._run_beats += 1
+            self._run.append(beat.rr_s)
+            del self._run[: -(self.beats - 1)]
+        self._last_v_ns = beat.at_ns
+        if self._onset_ns is not None:
+            self._count += 1
+            return []
+        if self._run_beats < self.beats:
+            return []
+        rate = 60.0 * len(self._run) / sum(self._run)
+        if rate <= self.above_bpm:
+            return []
+        self._onset_ns = self._run_start_ns
+        self._count = self._run_beats
+        text = f"Run of {self._run_beats} ventricular beats at {rate:.0f} bpm, suggestive of ventricular tachycardia"
+        values = (
+            ("ventricular_beats", float(self._run_beats)),
+            ("rate_bpm", round(rate, 1)),
+            ("limit_beats", float(self.beats)),
+            ("limit_bpm", self.above_bpm),
+        )
+        return [Condition(self.name, True, self._onset_ns, beat.at_ns, text, values)]
+
+    def _end(self, at_ns: int) -> list[Condition]:
+        onset_ns, self._onset_ns = self._onset_ns, None
+        assert onset_ns is not None  # noqa: S101 (called only while active)
+        self._run_beats = 0
+        return [
+            Condition(self.name, False, onset_ns, at_ns, f"Run of ventricular beats over after {self._count} beats")
+        ]
+
+
+@dataclass(slots=True)
+class Bigeminy:
+    """Every other beat ventricular, for at least CYCLES pairs. It ends when no such pair came for QUIET_S."""
+
+    name: str
+    CYCLES = 4
+    QUIET_S = 15.0
+    _alternating: int = 0
+    _last_label: str = ""
+    _start_ns: int = 0
+    _onset_ns: int | None = None
+    _last_ns: int = 0
+
+    def advance(self, to_ns: int) -> list[Condition]:
+        over_ns = self._last_ns + seconds(self.QUIET_S)
+        if self._onset_ns is None or over_ns > to_ns:
+            return []
+        onset_ns, self._onset_ns = self._onset_ns, None
+        return [Condition(self.name, False, onset_ns, over_ns, "Ventricular bigeminy over")]
+
+    def see(self, seen: Observation) -> list[Condition]:
+        match seen:
+            case SignalStart() | SignalLost():
+                self._alternating, self._last_label = 0, ""
+            case Beat(status=BeatStatus.CONFIRMED):
+                return self._beat(seen)
+            case _:
+                pass
+        return []
+
+    def _beat(self, beat: Beat) -> list[Condition]:
+        label = ("V" if beat.label == "V" else "-") if beat.usable and beat.rr_s is not None else ""
+        alternates = bool(label) and bool(self._last_label) and label != self._last_label
+        self._last_label = label
+        if not alternates:
+            self._alternating, self._start_ns = (1 if label else 0), beat.r_ns
+            return []
+        self._alternating += 1
+        if self._alternating < 2 * self.CYCLES:
+            return []
+        self._last_ns = beat.at_ns
+        if self._onset_ns is not None:
+            return []
+        self._onset_ns = self._start_ns
+        text = f"Every other beat ventricular for {self._alternating} beats: ventricular bigeminy"
+        values = (("beats", float(self._alternating)), ("limit_beats", 2.0 * self.CYCLES))
+        return [Condition(self.name, True, self._onset_ns, beat.at_ns, text, values)]
+
+
+@dataclass(slots=True)
+class PvcBurden:
+    """Share of ventricular beats over the last WINDOW_MIN minutes, judged once a minute of stream time.
+
+    At least MIN_BEATS usable beats must stand behind it. It ends below 80 % of the limit.
+    """
+
+    name: str
+    above_percent: float
+    WINDOW_MIN = 10
+    MIN_BEATS = 200
+    _minutes: deque[tuple[int, int, int]] = field(default_factory=deque)
+    _minute: int = -1
+    _beats: int = 0
+    _ventricular: int = 0
+    _onset_ns: int | None = None
+
+    def advance(self, to_ns: int) -> list[Condition]:
+        minute = to_ns // (60 * NS)
+        if minute == self._minute:
+            return []
+        if self._beats:
+            self._minutes.append((self._minute, self._beats, self._ventricular))
+        self._beats = self._ventricular = 0
+        self._minute = minute
+        while self._minutes and self._minutes[0][0] < minute - self.WINDOW_MIN:
+            self._minutes.popleft()
+        return self._judge(minute * 60 * NS)
+
+    def see(self, seen: Observation) -> list[Condition]:
+        match seen:
+            case Beat(status=BeatStatus.CONFIRMED, usable=True):
+                self._beats += 1
+                self._ventricular += seen.label == "V"
+            case _:
+                pass
+        return []
+
+    def _judge(self, at_ns: int) -> list[Condition]:
+        beats = sum(minute[1] for minute in self._minutes)
+        if beats < self.MIN_BEATS:
+            return []
+        percent = 100.0 * sum(minute[2] for minute in self._minutes) / beats
+        if self._onset_ns is None and percent > self.above_percent:
+            self._onset_ns = at_ns
+            text = f"{percent:.0f} % of the last {beats} beats were ventricular (limit {self.above_percent:g} %)"
+            values = (
+                ("pvc_percent", round(percent, 1)),
+                ("limit_percent", self.above_percent),
+                ("beats", float(beats)),
+            )
+            return [Condition(self.name, True, at_ns, at_ns, text, values)]
+        if self._onset_ns is not None and percent < 0.8 * self.above_percent:
+            onset_ns, self._onset_ns = self._onset_ns, None
+            return [Condition(self.name, False, onset_ns, at_ns, f"Ventricular beats down to {percent:.0f} %")]
+        return []
+
+
+def rhythm_rules(limits: Limits) -> list[Rule]:
+    """The rules of one person, most urgent first; those that the person's limits disable are left out."""
+    rules: list[Rule] = [
+        NoBeats("asystole", limits.asystole_longer_than_s, "Asystole"),
+        VentricularRun(
+            "ventricular_tachycardia", limits.ventricular_tachycardia_beats, limits.ventricular_tachycardia_above_bpm
+        ),
+        RateOutside("bradycardia", limits.bradycardia_below_bpm, beats=5, above=False),
+        RateOutside("tachycardia", limits.tachycardia_above_bpm, beats=17, above=True),
+        NoBeats("pause", limits.pause_longer_than_s, "Pause", momentary_s=30.0),
+        Bigeminy("ventricular_bigeminy"),
+        PvcBurden("pvc_burden", limits.pvc_burden_above_percent),
+    ]
+    return [rule for rule in rules if limits.enabled(rule.name)]

@@ -1,0 +1,124 @@
+"""Which alarms are on for a person, and what each change of that means to a subscriber."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from agent.alarms.alert import AlertEvent, Category, Evidence, Phase, Priority, alert_id
+from agent.alarms.observation import Condition
+
+PHYSIOLOGICAL: dict[str, Priority] = {
+    "asystole": Priority.HIGH,
+    "ventricular_tachycardia": Priority.HIGH,
+    "bradycardia": Priority.HIGH,
+    "tachycardia": Priority.HIGH,
+    "pause": Priority.MEDIUM,
+    "ventricular_bigeminy": Priority.LOW,
+    "pvc_burden": Priority.LOW,
+}
+TECHNICAL: dict[str, Priority] = {
+    "stream_silent": Priority.MEDIUM,
+    "lead_off": Priority.MEDIUM,
+    "poor_signal": Priority.LOW,
+    "clock_step": Priority.LOW,
+    "agent_restarted": Priority.LOW,
+    "outbox_full": Priority.MEDIUM,
+    "model_missing": Priority.MEDIUM,
+}
+
+
+def urgency(rule: str) -> tuple[Category, Priority]:
+    """Category and priority of a rule; a technical rule may carry the stream's name after a colon."""
+    name = rule.partition(":")[0]
+    if name in PHYSIOLOGICAL:
+        return Category.PHYSIOLOGICAL, PHYSIOLOGICAL[name]
+    return Category.TECHNICAL, TECHNICAL[name]
+
+
+@dataclass(slots=True)
+class ActiveAlarm:
+    alert_id: str
+    rule: str
+    onset_ns: int
+    text: str
+    reported_late: bool
+
+
+@dataclass(slots=True)
+class AlarmStates:
+    """The alarms of one person. Every condition goes through `apply`, in stream-time order.
+
+    `late_after_ns` is the age past which data is a report about the past. It needs the time now, which is None in a
+    replay, where nothing is late.
+    """
+
+    patient: str
+    late_after_ns: int
+    active: dict[str, ActiveAlarm] = field(default_factory=dict)
+
+    def apply(
+        self, condition: Condition, now_ns: int | None, evidence: Callable[[Condition], Evidence | None]
+    ) -> list[AlertEvent]:
+        late = now_ns is not None and now_ns - condition.at_ns > self.late_after_ns
+        if condition.active:
+            return self._start(condition, late, evidence)
+        return self._end(condition, late)
+
+    def _start(
+        self, condition: Condition, late: bool, evidence: Callable[[Condition], Evidence | None]
+    ) -> list[AlertEvent]:
+        if condition.rule in self.active:
+            return []
+        alarm = ActiveAlarm(
+            alert_id(self.patient, condition.rule, condition.onset_ns),
+            condition.rule,
+            condition.onset_ns,
+            condition.text,
+            late,
+        )
+        self.active[condition.rule] = alarm
+        return [self._event(alarm, Phase.START, condition.at_ns, condition.text, late, evidence(condition))]
+
+    def _end(self, condition: Condition, late: bool) -> list[AlertEvent]:
+        alarm = self.active.pop(condition.rule, None)
+        if alarm is None:
+            return []
+        return [self._event(alarm, Phase.END, condition.at_ns, condition.text, late)]
+
+    def caught_up(self, frontier_ns: int, now_ns: int | None) -> list[AlertEvent]:
+        """Alarms that began in late data and are still on now that the data is fresh: said again, as of now."""
+        if now_ns is None or now_ns - frontier_ns > self.late_after_ns:
+            return []
+        events = []
+        for alarm in self.active.values():
+            if alarm.reported_late:
+                alarm.reported_late = False
+                events.append(self._event(alarm, Phase.CONTINUE, frontier_ns, alarm.text, late=False))
+        return events
+
+    def still_on(self, at_ns: int) -> list[AlertEvent]:
+        """Every active alarm said again: after a restart of the agent."""
+        return [
+            self._event(alarm, Phase.CONTINUE, at_ns, alarm.text, late=False)
+            for alarm in self.active.values()
+            if not alarm.reported_late
+        ]
+
+    def _event(
+        self, alarm: ActiveAlarm, phase: Phase, at_ns: int, text: str, late: bool, evidence: Evidence | None = None
+    ) -> AlertEvent:
+        category, priority = urgency(alarm.rule)
+        return AlertEvent(
+            alert_id=alarm.alert_id,
+            patient=self.patient,
+            rule=alarm.rule,
+            category=category,
+            priority=priority,
+            phase=phase,
+            onset_ns=alarm.onset_ns,
+            at_ns=at_ns,
+            text=text,
+            late=late,
+            evidence=evidence,
+        )

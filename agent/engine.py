@@ -1,0 +1,319 @@
+"""One synchronous tick over all patients' new chunks: align, condition, one inference, decide.
+
+`Engine.step` does no I/O and reads no clock. Live, replay and evaluation call it alike.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from agent import __version__
+from agent.alarms.alert import AlertEvent
+from agent.alarms.observation import Beat, BeatStatus, Condition, Observation, Quality, SignalLost, SignalStart
+from agent.inference import BeatClassifier
+from agent.patient import CLOCK_STEP_HOLD_NS, PatientState, Person, StreamState
+from agent.signal.beat_features import AFTER_SAMPLES, BEFORE_SAMPLES, BeatFeatures
+from agent.signal.beats import BeatMark, QrsDetector
+from agent.signal.filters import EcgFilters
+from agent.signal.lead import analysis_lead
+from agent.signal.quality import SignalQuality
+from agent.signal.resample import ANALYSIS_RATE_HZ, Resampler
+from agent.signal.track import ANALYSIS_STEP_NS, EcgTrack
+from firmware_bridge.chunk import NS_PER_S, Chunk, Gap, Samples, Stream
+
+SNAPSHOT_FORMAT = 1
+
+
+@dataclass(slots=True)
+class _Piece:
+    """One patient's next stretch of signal in this round, and what was seen in it."""
+
+    patient: PatientState
+    track: EcgTrack
+    x: np.ndarray[tuple[int], np.dtype[np.float64]]
+    seen: list[Observation] = field(default_factory=list)
+    confirmed: list[BeatMark] = field(default_factory=list)
+
+
+class Engine:
+    """All patients of one process.
+
+    `persons`: who is watched; `classifier`: the beat model, or None to go on without classes (rate, pause and asystole
+    still stand); `mains_hz`: 0, 50 or 60; `late_after_s`: the age past which data is a report about the past.
+    """
+
+    def __init__(
+        self,
+        persons: Sequence[Person],
+        classifier: BeatClassifier | None,
+        *,
+        mains_hz: float = 0.0,
+        late_after_s: float = 30.0,
+    ) -> None:
+        self._classifier = classifier
+        self._late_after_ns = round(late_after_s * NS_PER_S)
+        self._filters = EcgFilters(mains_hz)
+        self._detector = QrsDetector()
+        self._quality = SignalQuality()
+        self._features = BeatFeatures()
+        self.patients = {person.id: self._new_patient(person) for person in persons}
+
+    def _new_patient(self, person: Person) -> PatientState:
+        patient = PatientState.new(person, self._late_after_ns)
+        patient.packs = self._classifier.identity if self._classifier else ()
+        return patient
+
+    # -- the way through ---------------------------------------------------------------------------------------------
+
+    def step(self, chunks: Iterable[Chunk], now_ns: int | None = None) -> list[AlertEvent]:
+        """One tick. `chunks`: what has come since the last; `now_ns`: the wall clock, or None in a replay.
+
+        Events come grouped by patient in stream-time order. The same chunks give the same events in any ticks, in any
+        company, cut in any way.
+        """
+        events: dict[str, list[AlertEvent]] = defaultdict(list)
+        rounds = self._align(chunks, events, now_ns)
+        while any(rounds.values()):
+            pieces = [
+                piece
+                for patient_id, queue in rounds.items()
+                if queue and (piece := self._open(self.patients[patient_id], queue.pop(0), events, now_ns))
+            ]
+            self._condition(pieces)
+            self._classify(pieces)
+            for piece in pieces:
+                seen = [*piece.seen, *self._released(piece)]
+                events[piece.patient.person.id] += piece.patient.observe(seen, piece.track.frontier_ns, now_ns)
+                piece.track.trim()
+        if now_ns is not None:
+            self._let_time_pass(now_ns, events)
+        return [event for patient_id in sorted(events) for event in events[patient_id]]
+
+    def _align(
+        self, chunks: Iterable[Chunk], events: dict[str, list[AlertEvent]], now_ns: int | None
+    ) -> dict[str, list[Chunk | Gap]]:
+        """Chunks onto their time lines; what belongs to the analysed ECG is queued per patient, the rest ends here."""
+        queues: dict[str, list[Chunk | Gap]] = defaultdict(list)
+        for chunk in chunks:
+            patient = self.patients.get(chunk.stream.patient)
+            state = patient.streams.get(chunk.stream.key) if patient else None
+            if patient is None or state is None:
+                continue
+            analysed = patient.person.ecg
+            pieces: list[Chunk | Gap] = (
+                state.aligner.push(chunk) if chunk.stream.rate_hz else self._reading(state, chunk)
+            )
+            for piece in pieces:
+                if analysed is not None and chunk.stream.key == analysed.key:
+                    queues[patient.person.id].append(piece)
+                else:
+                    events[patient.person.id] += self._account(patient, state, piece, now_ns)
+        return queues
+
+    @staticmethod
+    def _reading(state: StreamState, chunk: Chunk) -> list[Chunk | Gap]:
+        """A reading now and then has its own time; one that is not newer than the last says nothing about now."""
+        if state.last is not None and chunk.t0_ns <= state.last.t0_ns:
+            state.aligner.counts["late"] += 1
+            return []
+        return [chunk]
+
+    def _account(
+        self, patient: PatientState, state: StreamState, piece: Chunk | Gap, now_ns: int | None
+    ) -> list[AlertEvent]:
+        """Book-keeping of one stream: silence, clock steps, what is missing."""
+        if isinstance(piece, Gap):
+            state.missing_ns += max(0, piece.end_ns - piece.start_ns)
+            if piece.reason == "clock step":
+                return patient.apply(self._clock_step(state, piece), now_ns)
+            return patient.apply(state.silence.silent(piece.end_ns), now_ns)
+        found = state.silence.data(piece.t0_ns, piece.end_ns)
+        if state.step_until_ns and piece.t0_ns >= state.step_until_ns:
+            found.append(self._clock_step_over(state, piece.t0_ns))
+        state.last = piece
+        state.longest_chunk_ns = max(piece.end_ns - piece.t0_ns, state.longest_chunk_ns * 7 // 8)
+        return patient.apply(found, now_ns)
+
+    @staticmethod
+    def _clock_step(state: StreamState, gap: Gap) -> list[Condition]:
+        step_s = (gap.end_ns - gap.start_ns) / NS_PER_S
+        stream = state.stream
+        state.silence.restart(gap.end_ns)
+        state.step_until_ns = gap.end_ns + CLOCK_STEP_HOLD_NS
+        text = f"The clock of {stream.device}/{stream.channel} was set by {step_s:+.1f} s: times before it are unsure"
+        rule = f"clock_step:{stream.device}/{stream.channel}"
+        return [Condition(rule, True, gap.end_ns, gap.end_ns, text, (("step_s", round(step_s, 3)),))]
+
+    @staticmethod
+    def _clock_step_over(state: StreamState, at_ns: int) -> Condition:
+        at_ns, state.step_until_ns = state.step_until_ns, 0
+        rule = f"clock_step:{state.stream.device}/{state.stream.channel}"
+        return Condition(rule, False, at_ns, at_ns, "No further step of the clock for a minute")
+
+    # -- the analysed ECG --------------------------------------------------------------------------------------------
+
+    def _open(
+        self, patient: PatientState, piece: Chunk | Gap, events: dict[str, list[AlertEvent]], now_ns: int | None
+    ) -> _Piece | None:
+        """Make the patient's track ready for the piece. A gap closes the run of signal: nothing is joined over it."""
+        out = events[patient.person.id]
+        state = patient.streams[piece.stream.key]
+        if isinstance(piece, Gap):
+            if patient.track is not None and patient.track.running:
+                out += patient.observe(self._closing(patient, patient.track, piece), patient.track.frontier_ns, now_ns)
+            out += self._account(patient, state, piece, now_ns)
+            self._end_run(patient, piece)
+            return None
+        out += self._account(patient, state, piece, now_ns)
+        track = patient.track
+        fresh = track is None or not track.running
+        if track is None:
+            track = patient.track = self._new_track(piece.stream)
+        x = track.append(piece)
+        return _Piece(patient, track, x, [SignalStart(piece.t0_ns)] if fresh else [])
+
+    def _new_track(self, stream: Stream) -> EcgTrack:
+        return EcgTrack(
+            lead=analysis_lead(stream.channels),
+            resampler=Resampler(stream.rate_hz),
+            filters=self._filters.new_state(),
+            qrs=self._detector.new_state(),
+            quality=self._quality.new_state(),
+            features=self._features.new_state(),
+            stream=stream,
+        )
+
+    @staticmethod
+    def _closing(patient: PatientState, track: EcgTrack, gap: Gap) -> list[Observation]:
+        """What is still waiting for its second to be judged is a pulse, but no evidence."""
+        waiting, patient.waiting = patient.waiting, []
+        at_ns = track.frontier_ns
+        beats = [Beat(b.r_ns, at_ns, b.status, b.rr_s, b.label, b.probability, usable=False) for b in waiting]
+        return [*beats, SignalLost(at_ns, gap.reason)]
+
+    def _end_run(self, patient: PatientState, gap: Gap) -> None:
+        """Forget the signal before the gap; the person's normal beat is kept, unless the device changed its rate."""
+        old = patient.track
+        if old is None:
+            return
+        patient.track = None
+        patient.last_confirmed = None
+        if gap.reason == "rate change":
+            return
+        patient.track = self._new_track(old.stream)
+        patient.track.features = old.features
+        self._features.gap(old.features)
+
+    def _condition(self, pieces: list[_Piece]) -> None:
+        """Filter, detect and judge quality: patients with equally many new samples together."""
+        by_length: dict[int, list[_Piece]] = defaultdict(list)
+        for piece in pieces:
+            if len(piece.x):
+                by_length[len(piece.x)].append(piece)
+        for group in by_length.values():
+            tracks = [piece.track for piece in group]
+            x = np.stack([piece.x for piece in group])
+            detection, morphology = self._filters.push([track.filters for track in tracks], x)
+            marks = self._detector.push([track.qrs for track in tracks], detection, morphology)
+            quality = self._quality.push([track.quality for track in tracks], x, detection, morphology)
+            for row, piece in enumerate(group):
+                track = piece.track
+                track.append_morphology(morphology[row])
+                for mark in quality[row]:
+                    start_ns, end_ns = track.time_ns(mark.start_index), track.time_ns(mark.end_index)
+                    piece.seen.append(Quality(start_ns, end_ns, mark.good, mark.reason))
+                for mark in marks[row]:
+                    if mark.status == "confirmed":
+                        piece.confirmed.append(mark)
+                    else:
+                        r_ns, at_ns = track.time_ns(mark.r_index), track.time_ns(mark.decided_index)
+                        piece.seen.append(Beat(r_ns, at_ns, BeatStatus(mark.status)))
+
+    def _classify(self, pieces: list[_Piece]) -> None:
+        """One batch over the new beats of all patients."""
+        signals: list[Samples] = []
+        contexts: list[Samples] = []
+        beats: list[tuple[PatientState, Beat, bool]] = []
+        for piece in pieces:
+            for mark in piece.confirmed:
+                beat, features = self._features_of(piece, mark)
+                beats.append((piece.patient, beat, features is not None))
+                if features is not None:
+                    signals.append(features[0])
+                    contexts.append(features[1])
+        verdicts = iter(self._classifier.classify(signals, contexts) if self._classifier else ())
+        for patient, beat, has_features in beats:
+            label, probability = next(verdicts, ("", 0.0)) if has_features else ("", 0.0)
+            patient.waiting.append(Beat(beat.r_ns, beat.at_ns, beat.status, beat.rr_s, label, probability))
+
+    def _features_of(self, piece: _Piece, mark: BeatMark) -> tuple[Beat, tuple[Samples, Samples] | None]:
+        patient, track = piece.patient, piece.track
+        last, patient.last_confirmed = patient.last_confirmed, mark.r_index
+        rr_s = None if last is None else (mark.r_index - last) / ANALYSIS_RATE_HZ
+        beat = Beat(track.time_ns(mark.r_index), track.time_ns(mark.decided_index), BeatStatus.CONFIRMED, rr_s)
+        window = track.window(mark.r_index, BEFORE_SAMPLES, AFTER_SAMPLES)
+        if window is None:
+            return beat, None
+        r_ns = mark.r_index * ANALYSIS_STEP_NS  # counted in samples: a slip of the clock does not change an RR interval
+        return beat, self._features.push(track.features, window.astype(np.float64), r_ns)
+
+    def _released(self, piece: _Piece) -> list[Observation]:
+        """Classified beats whose second has been judged; the others wait, at most one second."""
+        patient, track = piece.patient, piece.track
+        judged = {quality.start_ns: quality for quality in patient.seconds}
+        judged.update({seen.start_ns: seen for seen in piece.seen if isinstance(seen, Quality)})
+        out: list[Observation] = []
+        still: list[Beat] = []
+        for beat in patient.waiting:
+            quality = next((q for q in judged.values() if q.start_ns <= beat.r_ns < q.at_ns), None)
+            if quality is None and track.frontier_ns < beat.r_ns + NS_PER_S:
+                still.append(beat)
+                continue
+            at_ns = max(beat.at_ns, quality.at_ns if quality else beat.r_ns + NS_PER_S)
+            usable = quality is not None and quality.good
+            out.append(Beat(beat.r_ns, at_ns, beat.status, beat.rr_s, beat.label, beat.probability, usable))
+        patient.waiting = still
+        return out
+
+    # -- time without data -------------------------------------------------------------------------------------------
+
+    def _let_time_pass(self, now_ns: int, events: dict[str, list[AlertEvent]]) -> None:
+        """Live only: silence is judged by the wall clock, and alarms that were late become current."""
+        for patient in self.patients.values():
+            for state in patient.streams.values():
+                state.silence.begin(now_ns)
+                found = state.silence.silent(now_ns - state.longest_chunk_ns)
+                if found:
+                    events[patient.person.id] += patient.apply(found, now_ns)
+            ecg = patient.person.ecg
+            last = patient.streams[ecg.key].last if ecg else None
+            if last is not None:
+                events[patient.person.id] += patient.states.caught_up(last.end_ns, now_ns)
+
+    # -- state on disk -----------------------------------------------------------------------------------------------
+
+    def snapshot(self, patient_id: str) -> bytes:
+        """All state of one patient, for `restore`."""
+        patient = self.patients[patient_id]
+        return pickle.dumps((SNAPSHOT_FORMAT, __version__, repr(patient.person), patient.packs, patient))
+
+    def restore(self, patient_id: str, blob: bytes) -> bool:
+        """Take a snapshot back, in which only our own private file is trusted.
+
+        False where it does not fit: another version, another config of this person, another pack.
+        """
+        here = self.patients[patient_id]
+        try:
+            form, version, person, packs, patient = pickle.loads(blob)  # noqa: S301 (from our own state directory)
+        except Exception:  # whatever a damaged or foreign pickle raises, the answer is the same
+            return False
+        expected = (SNAPSHOT_FORMAT, __version__, repr(here.person), here.packs)
+        if (form, version, person, packs) != expected or not isinstance(patient, PatientState):
+            return False
+        self.patients[patient_id] = patient
+        return True

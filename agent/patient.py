@@ -1,0 +1,175 @@
+"""Everything the engine carries for one person between steps, and how one person's observations become alert events."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from agent.alarms.alert import AlertEvent, Evidence, EvidenceBeat
+from agent.alarms.limits import Limits
+from agent.alarms.observation import Beat, BeatStatus, Condition, Observation, Quality
+from agent.alarms.rules import Rule, rhythm_rules
+from agent.alarms.states import AlarmStates
+from agent.alarms.technical import StreamSilent, signal_rules, silence_deadline_s
+from agent.signal.align import Aligner
+from agent.signal.track import STRIP_S, EcgTrack
+from firmware_bridge.chunk import NS_PER_S, Chunk, Stream
+
+CLOCK_STEP_HOLD_NS = 60 * NS_PER_S
+"""A step of a device's clock is an event, not a state: its alarm ends by itself."""
+
+
+JUDGED_BY_MODEL = frozenset({"ventricular_tachycardia", "ventricular_bigeminy", "pvc_burden"})
+"""Rules that rest on the classes of beats, so on the beat pack."""
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Who is watched: pseudonym, the streams that belong to them, and their limits."""
+
+    id: str
+    streams: tuple[Stream, ...]
+    limits: Limits = field(default_factory=Limits)
+
+    @property
+    def ecg(self) -> Stream | None:
+        """The stream whose rhythm is judged: the first ECG."""
+        return next((stream for stream in self.streams if stream.kind == "ecg"), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Seconds:
+    """How much signal there was, and how much of it could be judged."""
+
+    seen: float
+    good: float
+    missing: float
+
+
+@dataclass(slots=True)
+class StreamState:
+    """One stream of a person."""
+
+    stream: Stream
+    aligner: Aligner
+    silence: StreamSilent
+    last: Chunk | None = None
+    longest_chunk_ns: int = 0
+    step_until_ns: int = 0
+    missing_ns: int = 0
+
+
+@dataclass(slots=True)
+class PatientState:
+    """All state of one person. It can be pickled: a snapshot is this object."""
+
+    person: Person
+    states: AlarmStates
+    streams: dict[str, StreamState]
+    rules: list[Rule]
+    track: EcgTrack | None = None
+    waiting: list[Beat] = field(default_factory=list)
+    """Classified beats whose second has not been judged for quality yet."""
+    recent: deque[Beat] = field(default_factory=lambda: deque(maxlen=64))
+    seconds: deque[Quality] = field(default_factory=lambda: deque(maxlen=round(STRIP_S) + 2))
+    last_confirmed: int | None = None
+    """Analysis count of the last confirmed R peak of this run."""
+    heart_rate_bpm: float | None = None
+    seen_s: int = 0
+    good_s: int = 0
+    packs: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def new(cls, person: Person, late_after_ns: int) -> PatientState:
+        streams = {
+            stream.key: StreamState(
+                stream,
+                Aligner(),
+                StreamSilent(
+                    f"stream_silent:{stream.device}/{stream.channel}",
+                    f"{stream.kind.upper()} {stream.device}/{stream.channel}",
+                    silence_deadline_s(stream.rate_hz, stream.interval_s),
+                ),
+            )
+            for stream in person.streams
+        }
+        return cls(
+            person=person,
+            states=AlarmStates(person.id, late_after_ns),
+            streams=streams,
+            rules=[*rhythm_rules(person.limits), *signal_rules()],
+        )
+
+    @property
+    def coverage(self) -> Seconds:
+        missing_ns = sum(state.missing_ns for state in self.streams.values() if state.stream.kind == "ecg")
+        return Seconds(float(self.seen_s), float(self.good_s), missing_ns / NS_PER_S)
+
+    def observe(self, observations: list[Observation], frontier_ns: int, now_ns: int | None) -> list[AlertEvent]:
+        """Show the rules what became known, in order of time, then let time pass up to the frontier.
+
+        Time passes for every rule before any of them sees what happened then, so the order of events does not depend
+        on how the signal was cut into chunks. Evidence is drawn up at once: it shows what was known at the decision.
+        """
+        events: list[AlertEvent] = []
+        for seen in sorted(observations, key=_order):
+            events += self.advance(seen.at_ns, now_ns)
+            found = [condition for rule in self.rules for condition in rule.see(seen)]
+            self._remember(seen)
+            events += self.apply(found, now_ns)
+        return [*events, *self.advance(frontier_ns, now_ns)]
+
+    def advance(self, to_ns: int, now_ns: int | None) -> list[AlertEvent]:
+        found = [condition for rule in self.rules for condition in rule.advance(to_ns)]
+        return self.apply(sorted(found, key=lambda condition: condition.at_ns), now_ns)
+
+    def apply(self, conditions: list[Condition], now_ns: int | None) -> list[AlertEvent]:
+        return [event for found in conditions for event in self.states.apply(found, now_ns, self.evidence)]
+
+    def _remember(self, seen: Observation) -> None:
+        match seen:
+            case Beat(status=BeatStatus.CONFIRMED):
+                self.recent.append(seen)
+                if seen.rr_s is not None and seen.usable:
+                    self.heart_rate_bpm = self._mean_rate_bpm()
+            case Quality():
+                self.seconds.append(seen)
+                self.seen_s += 1
+                self.good_s += seen.good
+            case _:
+                self.heart_rate_bpm = None
+
+    def _mean_rate_bpm(self) -> float | None:
+        intervals = [beat.rr_s for beat in list(self.recent)[-8:] if beat.rr_s is not None]
+        return 60.0 * len(intervals) / sum(intervals) if intervals else None
+
+    def evidence(self, condition: Condition) -> Evidence | None:
+        """What the condition rests on; None for a stream that has no strip to show."""
+        track = self.track
+        values = dict(condition.values)
+        if track is None or not track.running or (":" in condition.rule and not condition.rule.endswith(track.source)):
+            return None
+        start_ns, strip = track.strip(condition.at_ns)
+        end_ns = start_ns + track.stream.duration_ns(len(strip))
+        judged = [second for second in self.seconds if second.at_ns > start_ns]
+        return Evidence(
+            strip_t0_ns=start_ns,
+            strip_rate_hz=track.stream.rate_hz,
+            strip_unit=track.stream.unit,
+            strip_channels=track.stream.channels,
+            strip=strip,
+            beats=tuple(
+                EvidenceBeat(beat.r_ns, beat.label, beat.probability)
+                for beat in self.recent
+                if start_ns <= beat.r_ns < end_ns
+            ),
+            quality=sum(second.good for second in judged) / len(judged) if judged else 0.0,
+            missing_s=max(0.0, STRIP_S - (end_ns - start_ns) / NS_PER_S),
+            values=values,
+            packs=self.packs if condition.rule in JUDGED_BY_MODEL else (),
+        )
+
+
+def _order(seen: Observation) -> tuple[int, int, int]:
+    """By the time it was known; at the same time quality first, so that it gates the beats; then by R peak."""
+    return (seen.at_ns, 0, 0) if not isinstance(seen, Beat) else (seen.at_ns, 1, seen.r_ns)

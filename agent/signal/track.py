@@ -1,0 +1,110 @@
+"""One person's ECG on its way through: where the run of signal stands, and the last seconds of it.
+
+A run is signal without a gap. Its samples are counted at the analysis rate from 0; `time_ns` turns a count into
+stream time. Native samples are kept as they came, for the evidence strip.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from agent.signal.beat_features import FeatureState
+from agent.signal.beats import QrsState
+from agent.signal.filters import MORPHOLOGY_DELAY, FilterState
+from agent.signal.quality import QualityState
+from agent.signal.resample import ANALYSIS_RATE_HZ, Resampler
+from firmware_bridge.chunk import NS_PER_S, Chunk, Samples, Stream
+
+STRIP_S = 10.0
+KEEP_S = STRIP_S + 2.0
+"""Native signal kept between steps: a strip, and the decision delay before it."""
+ANALYSIS_STEP_NS = NS_PER_S // ANALYSIS_RATE_HZ
+
+
+@dataclass(slots=True)
+class EcgTrack:
+    """State of one ECG stream between steps. Small enough to be written to disk every minute."""
+
+    lead: int
+    resampler: Resampler
+    filters: FilterState
+    qrs: QrsState
+    quality: QualityState
+    features: FeatureState
+    stream: Stream
+    native: Samples = field(default_factory=lambda: np.empty((0, 1), np.float32))
+    native_count: int = 0
+    """Native samples of this run so far; `native` holds the last of them."""
+    morphology: npt.NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
+    count: int = 0
+    """Analysis samples of this run so far; `morphology` holds the last of them."""
+    anchors: list[tuple[int, int, int]] = field(default_factory=list)
+    """(native count, analysis count, stream time): the time line since the run began and at every slip of the clock."""
+
+    @property
+    def running(self) -> bool:
+        return bool(self.anchors)
+
+    @property
+    def source(self) -> str:
+        """How alarms about this stream name it."""
+        return f"{self.stream.device}/{self.stream.channel}"
+
+    @property
+    def frontier_ns(self) -> int:
+        """Stream time up to which the signal has been analysed."""
+        return self.time_ns(self.count)
+
+    def append(self, chunk: Chunk) -> npt.NDArray[np.float64]:
+        """Take the next aligned chunk; returns the new samples of the analysis lead at the analysis rate."""
+        if not self.anchors or chunk.t0_ns != self.native_time_ns(self.native_count):
+            ahead = round(self.native_count * ANALYSIS_RATE_HZ / self.stream.rate_hz)
+            self.anchors = [*self.anchors[-3:], (self.native_count, ahead, chunk.t0_ns)]
+        if not self.native_count:
+            self.native = chunk.samples
+        else:
+            self.native = np.concatenate((self.native, chunk.samples))
+        self.native_count += len(chunk.samples)
+        return self.resampler.push(chunk.samples[:, self.lead])
+
+    def append_morphology(self, morphology: npt.NDArray[np.float64]) -> None:
+        self.morphology = np.concatenate((self.morphology, morphology.astype(np.float32)))
+        self.count += len(morphology)
+
+    def trim(self) -> None:
+        """Forget what no later decision looks at."""
+        self.native = self.native[-round(KEEP_S * self.stream.rate_hz) :].copy()
+        self.morphology = self.morphology[-3 * ANALYSIS_RATE_HZ :].copy()
+
+    def time_ns(self, count: int) -> int:
+        """Stream time of analysis sample `count` of this run."""
+        _, anchor, t_ns = next((a for a in reversed(self.anchors) if a[1] <= count), self.anchors[0])
+        return t_ns + (count - anchor) * ANALYSIS_STEP_NS
+
+    def native_time_ns(self, count: int) -> int:
+        """Stream time of native sample `count` of this run."""
+        anchor, _, t_ns = next((a for a in reversed(self.anchors) if a[0] <= count), self.anchors[0])
+        return t_ns + self.stream.duration_ns(count - anchor)
+
+    def strip(self, to_ns: int) -> tuple[int, Samples]:
+        """The last STRIP_S before `to_ns` within this run: (stream time of the first, samples (n, channels))."""
+        if not self.anchors:
+            return to_ns, self.native[:0]
+        anchor, _, t_ns = next((a for a in reversed(self.anchors) if a[2] <= to_ns), self.anchors[0])
+        end = anchor + int((to_ns - t_ns) * self.stream.rate_hz // NS_PER_S)
+        end = min(max(end, 0), self.native_count)
+        first_kept = self.native_count - len(self.native)
+        start = min(max(end - round(STRIP_S * self.stream.rate_hz), first_kept, 0), end)
+        return self.native_time_ns(start), self.native[start - first_kept : end - first_kept].copy()
+
+    def window(self, r_index: int, before: int, after: int) -> npt.NDArray[np.float32] | None:
+        """Morphology path around an R peak: samples [r - before, r + after); None where the run does not hold them."""
+        first = self.count - len(self.morphology)
+        centre = r_index + MORPHOLOGY_DELAY - first
+        start, stop = centre - before, centre + after
+        if start < 0 or stop > len(self.morphology):
+            return None
+        return self.morphology[start:stop]
