@@ -12,7 +12,16 @@ Samples = npt.NDArray[np.float32]
 
 NS_PER_S = 1_000_000_000
 
-CANONICAL_UNIT = {"ecg": "mV", "ppg": "1", "abp": "mmHg", "acc": "g", "cgm": "mg/dL", "hr": "1/min", "spo2": "%", "temperature": "Cel"}
+CANONICAL_UNIT = {
+    "ecg": "mV",
+    "ppg": "1",
+    "abp": "mmHg",
+    "acc": "g",
+    "cgm": "mg/dL",
+    "hr": "1/min",
+    "spo2": "%",
+    "temperature": "Cel",
+}
 """The kinds of stream the agent knows, and the unit each is carried in past the codec."""
 
 UNIT_FACTOR: dict[tuple[str, str], float] = {
@@ -115,7 +124,7 @@ class Gap:
 
 
 def check_samples(samples: npt.NDArray[np.floating], stream: Stream) -> Samples:
-    """Samples as (n, channels) float32; raises DecodeError on a shape or size that cannot be, and on non-finite values."""
+    """Samples as (n, channels) float32; raises DecodeError on a shape, size or value (NaN, infinity) that cannot be."""
     array = np.asarray(samples, dtype=np.float32)
     if array.ndim != 2 or array.shape[1] != len(stream.channels):
         raise DecodeError(f"{stream.key}: samples have shape {array.shape}, expected (n, {len(stream.channels)})")
