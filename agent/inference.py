@@ -23,7 +23,7 @@ class BeatClassifier(Protocol):
         ...
 
     def classify(self, signals: Sequence[Float32], contexts: Sequence[Float32]) -> list[tuple[str, float]]:
-        """(label, probability) of each beat."""
+        """(label, probability) of each beat; a beat's verdict does not depend on its company."""
         ...
 
 
@@ -31,28 +31,22 @@ class PackBeatClassifier:
     """The beat pack on its backend."""
 
     def __init__(self, pack: ModelPack, backend: Backend | None = None) -> None:
+        self._pack = pack
         self._backend = backend or open_backend(pack)
-        self._labels = tuple(pack.manifest.outputs.labels)
-        self._temperature = np.float32(pack.manifest.calibration.temperature)
-        self._identity = ((pack.manifest.id, pack.hash),)
 
     @property
     def identity(self) -> tuple[tuple[str, str], ...]:
-        return self._identity
+        return ((self._pack.id, self._pack.hash),)
+
+    @property
+    def runtime(self) -> str:
+        """What really runs it."""
+        return self._backend.name
 
     def classify(self, signals: Sequence[Float32], contexts: Sequence[Float32]) -> list[tuple[str, float]]:
         if not signals:
             return []
         logits = self._backend.run({"signal": np.stack(signals), "context": np.stack(contexts)})
-        probabilities = softmax(logits / self._temperature)
+        probabilities = self._pack.probabilities(logits)
         best = probabilities.argmax(axis=1)
-        return [(self._labels[k], float(row[k])) for k, row in zip(best.tolist(), probabilities, strict=True)]
-
-
-def softmax(logits: Float32) -> Float32:
-    """Probabilities (batch, labels) from logits; column by column, so that a row's bits do not depend on the batch."""
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    total = np.zeros(len(powers), np.float32)
-    for column in powers.T:
-        total += column
-    return powers / total[:, None]
+        return [(self._pack.labels[k], float(row[k])) for k, row in zip(best.tolist(), probabilities, strict=True)]

@@ -290,8 +290,8 @@ class Bigeminy:
         return []
 
     def _beat(self, beat: Beat) -> list[Condition]:
-        label = ("V" if beat.label == "V" else "-") if beat.usable and beat.rr_s is not None else ""
-        alternates = bool(label) and bool(self._last_label) and label != self._last_label
+        label = ("V" if beat.label == "V" else "-") if beat.usable else ""
+        alternates = beat.rr_s is not None and bool(label and self._last_label) and label != self._last_label
         self._last_label = label
         if not alternates:
             self._alternating, self._start_ns = (1 if label else 0), beat.r_ns
