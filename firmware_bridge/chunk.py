@@ -81,6 +81,8 @@ class Stream:
     """Names of the columns: ECG lead names, accelerometer axes."""
     interval_s: float = 0.0
     """Expected seconds between readings where `rate_hz` is 0."""
+    sent_unit: str = ""
+    """Unit of payloads that name none; empty: `unit`."""
 
     @property
     def key(self) -> str:

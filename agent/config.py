@@ -1,0 +1,379 @@
+"""The config: a TOML file in, frozen dataclasses out, or every fault in it at once with line and key."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from agent.alarms.limits import ALWAYS_ON, Limits
+from agent.config_faults import ConfigError, Fault, did_you_mean, shown, unknown_key
+from agent.config_lines import Path as KeyPath
+from agent.config_reader import TableReader, parse_toml
+from agent.config_schema import (
+    LIMITS,
+    SOURCES,
+    AgentTable,
+    Format,
+    LimitTable,
+    MqttSourceTable,
+    MqttTable,
+    OutboxTable,
+    PatientTable,
+    WfdbSourceTable,
+)
+from firmware_bridge.chunk import CANONICAL_UNIT, UNIT_FACTOR, Stream
+
+__all__ = [
+    "AgentConfig",
+    "Config",
+    "ConfigError",
+    "Fault",
+    "Format",
+    "Limits",
+    "MqttConfig",
+    "MqttSource",
+    "OutboxConfig",
+    "PatientConfig",
+    "WfdbSource",
+    "check_command",
+    "load_config",
+    "parse_config",
+    "streams",
+]
+
+PASSWORD_VARIABLE = "VAGUS_MQTT_PASSWORD"  # noqa: S105 - the name of a variable
+_MAX_PASSWORD_BYTES = 4096
+_WAVEFORMS = frozenset({"ecg", "ppg", "abp", "acc"})
+"""Kinds that make no sense as single readings."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentConfig:
+    """[agent]"""
+
+    id: str
+    state_dir: Path
+    time: Literal["wall", "stream"] = "wall"
+    mains_hz: Literal[0, 50, 60] = 50
+    late_after_s: float = 30.0
+    log: Literal["text", "json"] = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class MqttConfig:
+    """[mqtt]"""
+
+    client_id: str
+    host: str = "localhost"
+    port: int = 1883
+    tls: bool = False
+    username: str | None = None
+    password: str | None = None
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+
+    def __repr__(self) -> str:
+        return f"MqttConfig({self.client_id!r}, {self.host!r}, {self.port}, tls={self.tls}, username={self.username!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class MqttSource:
+    """[[patient.source]] type = "mqtt". `stream.unit` is canonical; a configured one that differs is in `sent_unit`."""
+
+    stream: Stream
+    format: Format = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class WfdbSource:
+    """[[patient.source]] type = "wfdb"."""
+
+    path: Path
+    """The record without extension."""
+    speed: float = 1.0
+    """1 is real time; 0 as fast as it goes."""
+
+
+@dataclass(frozen=True, slots=True)
+class PatientConfig:
+    """[[patient]]"""
+
+    id: str
+    sources: tuple[MqttSource | WfdbSource, ...] = ()
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxConfig:
+    """[outbox]"""
+
+    max_mb: int = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A config that can be run."""
+
+    agent: AgentConfig
+    mqtt: MqttConfig
+    patients: tuple[PatientConfig, ...]
+    outbox: OutboxConfig = field(default_factory=OutboxConfig)
+
+
+def load_config(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
+    """The config in the file at `path`, relative file names taken from its folder.
+
+    Raises ConfigError with every fault found. The only error: a file that cannot be read is a fault too.
+    """
+    try:
+        return parse_config(path.read_bytes(), path, environ)
+    except (OSError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+        raise ConfigError([Fault(str(path), 1, "", f"cannot be read: {reason}")]) from error
+
+
+def parse_config(text: str | bytes, path: Path, environ: Mapping[str, str] = os.environ) -> Config:
+    """The config in `text`, which stands (or could stand) in the file `path`; raises ConfigError with every fault."""
+    data, lines = parse_toml(text, str(path))
+    return _Reader(TableReader(path, lines), environ).config(data)
+
+
+def streams(config: Config) -> dict[tuple[str, str], tuple[Stream, Format]]:
+    """Every stream expected over MQTT, with its payload format, by (device, channel)."""
+    return {
+        (source.stream.device, source.stream.channel): (source.stream, source.format)
+        for patient in config.patients
+        for source in patient.sources
+        if isinstance(source, MqttSource)
+    }
+
+
+def check_command(args: argparse.Namespace) -> int:
+    """`vagus check CONFIG [--json]`: says every fault of `args.config`; 0 when there is none, else 2."""
+    try:
+        config = load_config(Path(args.config))
+    except ConfigError as error:
+        if args.json:
+            sys.stdout.write(json.dumps({"ok": False, "faults": [asdict(fault) for fault in error.faults]}) + "\n")
+        else:
+            sys.stdout.write("".join(f"{fault}\n" for fault in error.faults))
+        return 2
+    summary = {"ok": True, "agent": config.agent.id, "patients": len(config.patients), "streams": len(streams(config))}
+    if args.json:
+        sys.stdout.write(json.dumps(summary) + "\n")
+    else:
+        counts = f"{summary['patients']} patient(s), {summary['streams']} MQTT stream(s)"
+        sys.stdout.write(f"{args.config}: good: agent {config.agent.id}, {counts}\n")
+    return 0
+
+
+class _Reader:
+    """One pass from parsed TOML to Config."""
+
+    def __init__(self, read: TableReader, environ: Mapping[str, str]) -> None:
+        self._read = read
+        self._environ = environ
+
+    def config(self, data: dict[str, Any]) -> Config:
+        known = ("agent", "mqtt", "patient", "outbox")
+        for key in data:
+            if key not in known:
+                self._read.fault((key,), *unknown_key(key, known))
+        agent = self._agent(data)
+        mqtt = self._mqtt(data, agent.id if agent else "")
+        patients = self._patients(data)
+        outbox = self._read.table(OutboxTable, data.get("outbox", {}), ("outbox",))
+        if self._read.faults or agent is None or mqtt is None or outbox is None:
+            raise ConfigError(self._read.faults)
+        return Config(agent, mqtt, patients, OutboxConfig(outbox.max_mb))
+
+    def _agent(self, data: dict[str, Any]) -> AgentConfig | None:
+        if "agent" not in data:
+            self._read.fault(("agent",), "is required", 'write [agent] and, under it, id = "a-name"')
+            return None
+        table = self._read.table(AgentTable, data["agent"], ("agent",))
+        if table is None:
+            return None
+        state_dir = self._state_dir(table.state_dir)
+        if state_dir is None:
+            return None
+        return AgentConfig(table.id, state_dir, table.time, table.mains_hz, table.late_after_s, table.log)
+
+    def _state_dir(self, written: str | None) -> Path | None:
+        path = ("agent", "state_dir")
+        if written is not None:
+            return self._read.path(written, path)
+        from_systemd = self._environ.get("STATE_DIRECTORY", "").split(":")[0]
+        return Path(from_systemd) if from_systemd else self._read.path("~/.local/state/vagus", path)
+
+    def _mqtt(self, data: dict[str, Any], agent_id: str) -> MqttConfig | None:
+        table = self._read.table(MqttTable, data.get("mqtt", {}), ("mqtt",))
+        if table is None:
+            return None
+        files = {
+            key: self._read.readable(getattr(table, key), ("mqtt", key)) for key in ("ca_file", "cert_file", "key_file")
+        }
+        password = self._password(table)
+        if table.key_file and not table.cert_file:
+            self._read.fault(("mqtt", "key_file"), "is given without cert_file", "a key alone proves nothing")
+        by_files = bool(table.ca_file or table.cert_file)
+        if table.tls is False and by_files:
+            self._read.fault(("mqtt", "tls"), "is false, yet certificates are given", "remove tls or the certificates")
+        tls = by_files if table.tls is None else table.tls
+        return MqttConfig(
+            client_id=table.client_id or f"vagus-{agent_id}",
+            host=table.host,
+            port=table.port or (8883 if tls else 1883),
+            tls=tls,
+            username=table.username,
+            password=password,
+            **files,
+        )
+
+    def _password(self, table: MqttTable) -> str | None:
+        path = ("mqtt", "password_file")
+        file = self._read.readable(table.password_file, path)
+        if file is None:
+            password = self._environ.get(PASSWORD_VARIABLE) if table.password_file is None else None
+            return password if table.username else None
+        if not table.username:
+            self._read.fault(path, "is given without username", "MQTT knows a password only with a user name")
+        with file.open("rb") as opened:
+            first_line = opened.read(_MAX_PASSWORD_BYTES).partition(b"\n")[0].rstrip(b"\r")
+        try:
+            password = first_line.decode()
+        except UnicodeDecodeError:
+            self._read.fault(path, "does not hold UTF-8 text")
+            return None
+        if not password:
+            self._read.fault(path, "has an empty first line", "the first line of the file is the password")
+        return password
+
+    def _patients(self, data: dict[str, Any]) -> tuple[PatientConfig, ...]:
+        raw = data.get("patient", [])
+        if not raw:
+            self._read.fault(
+                ("patient",), "nobody to watch over", "add a [[patient]] with an id and a [[patient.source]]"
+            )
+            return ()
+        patients: list[PatientConfig] = []
+        seen: dict[str, KeyPath] = {}
+        taken: dict[tuple[str, str], KeyPath] = {}
+        for path, item in self._read.tables(raw, ("patient",), "patient"):
+            own = {key: value for key, value in item.items() if key not in ("source", "limit")}
+            table = self._read.table(PatientTable, own, path)
+            if table is not None and table.id in seen:
+                first = self._read.line((*seen[table.id], "id"))
+                self._read.fault((*path, "id"), f'patient "{table.id}" is already on line {first}', "ids must differ")
+            elif table is not None:
+                seen[table.id] = path
+            sources = self._sources(item, path, table.id if table else "", taken)
+            limits = self._limits(item.get("limit", []), (*path, "limit"))
+            if table is not None:
+                patients.append(PatientConfig(table.id, sources, limits))
+        return tuple(patients)
+
+    def _sources(
+        self, patient: dict[str, Any], path: KeyPath, patient_id: str, taken: dict[tuple[str, str], KeyPath]
+    ) -> tuple[MqttSource | WfdbSource, ...]:
+        raw = patient.get("source", [])
+        if not raw:
+            self._read.fault((*path, "source"), "nothing to listen to", "add a [[patient.source]] below this patient")
+            return ()
+        sources: list[MqttSource | WfdbSource | None] = []
+        for place, item in self._read.tables(raw, (*path, "source"), "patient.source"):
+            table = self._read.variant(SOURCES, "type", item, place)
+            if isinstance(table, MqttSourceTable):
+                sources.append(self._mqtt_source(table, place, patient_id))
+                self._claim((table.device, table.channel), place, taken)
+            elif isinstance(table, WfdbSourceTable):
+                sources.append(self._wfdb_source(table, place))
+        return tuple(source for source in sources if source is not None)
+
+    def _claim(self, topic: tuple[str, str], path: KeyPath, taken: dict[tuple[str, str], KeyPath]) -> None:
+        if topic in taken:
+            first = self._read.line((*taken[topic], "device"))
+            message = f'device "{topic[0]}", channel "{topic[1]}" is already the source on line {first}'
+            self._read.fault((*path, "device"), message, "one topic belongs to one patient, once")
+        else:
+            taken[topic] = path
+
+    def _mqtt_source(self, table: MqttSourceTable, path: KeyPath, patient_id: str) -> MqttSource | None:
+        noted = len(self._read.faults)
+        canonical = CANONICAL_UNIT[table.kind]
+        unit = table.unit if table.unit is not None else canonical
+        units = [canonical, *(known for known, target in UNIT_FACTOR if target == canonical)]
+        if unit not in units:
+            message = f"{shown(unit)} is no unit of {table.kind}"
+            self._read.fault(
+                (*path, "unit"), message, did_you_mean(unit, units) if len(units) > 1 else f'use "{canonical}"'
+            )
+        if table.rate_hz is not None and table.interval_s is not None:
+            message = "stands beside rate_hz"
+            self._read.fault((*path, "interval_s"), message, "rate_hz is for waveforms, interval_s for single readings")
+        elif table.rate_hz is None and (table.interval_s is None or table.kind in _WAVEFORMS):
+            what = "is required" if table.kind in _WAVEFORMS else "or interval_s is required"
+            self._read.fault((*path, "rate_hz"), what, "samples a second, as the device states it")
+        channels = tuple(table.channels or ("",))
+        if len(set(channels)) < len(channels):
+            self._read.fault((*path, "channels"), "names a column twice", "give every column a name of its own")
+        if table.format == "nightscout" and table.kind != "cgm":
+            self._read.fault(
+                (*path, "format"), '"nightscout" carries glucose only', 'set kind = "cgm" or another format'
+            )
+        if len(self._read.faults) > noted:
+            return None
+        stream = Stream(
+            patient=patient_id,
+            device=table.device,
+            channel=table.channel,
+            kind=table.kind,
+            unit=canonical,
+            sent_unit="" if unit == canonical else unit,
+            rate_hz=table.rate_hz or 0.0,
+            channels=channels,
+            interval_s=table.interval_s or 0.0,
+        )
+        return MqttSource(stream, table.format)
+
+    def _wfdb_source(self, table: WfdbSourceTable, path: KeyPath) -> WfdbSource | None:
+        record = table.path.removesuffix(".hea").removesuffix(".dat")
+        header = self._read.readable(f"{record}.hea", (*path, "path"))
+        return WfdbSource(header.with_suffix(""), table.speed) if header is not None else None
+
+    def _limits(self, raw: object, path: KeyPath) -> Limits:
+        values: dict[str, Any] = {}
+        disabled: set[str] = set()
+        first: dict[str, KeyPath] = {}
+        for place, item in self._read.tables(raw, path, "patient.limit"):
+            table = self._read.variant(LIMITS, "rule", item, place)
+            if table is None:
+                continue
+            rule = str(item["rule"])
+            if rule in first:
+                line = self._read.line((*first[rule], "rule"))
+                self._read.fault(
+                    (*place, "rule"), f'"{rule}" already has its limit on line {line}', "keep one of the two"
+                )
+            first.setdefault(rule, place)
+            if not table.enabled and rule in ALWAYS_ON:
+                message = f"{rule} is an alarm of high priority and cannot be switched off"
+                self._read.fault((*place, "enabled"), message, "its limits can be set within their bounds")
+            elif not table.enabled:
+                disabled.add(rule)
+            values |= _limit_values(table, rule)
+        return Limits(**values, disabled=frozenset(disabled))
+
+
+def _limit_values(table: LimitTable, rule: str) -> dict[str, Any]:
+    """The numbers of one [[patient.limit]] under the names they have in Limits."""
+    return {f"{rule}_{key}": value for key, value in table if key not in ("rule", "enabled")}

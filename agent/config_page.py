@@ -1,0 +1,79 @@
+"""docs/config.md, written from the config's own titles and descriptions (`python -m agent.config_page`)."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from agent.config_schema import LIMITS, SOURCES, AgentTable, MqttTable, OutboxTable, PatientTable, Table
+
+_INTRODUCTION = """\
+# The config
+
+One TOML file. `vagus check CONFIG` says every fault in it with line and key, and starts nothing.
+File names are relative to the config's own folder; `~` is the home folder. Unknown keys are refused.
+Secrets are never in the config: a password stands in a file of its own or in an environment variable.
+Whole examples: [one person](../examples/one-person.toml), [a ward](../examples/ward.toml).
+
+This page is written by `python -m agent.config_page`; change the descriptions in `agent/config_schema.py`.
+"""
+
+_SIMPLE = {str: "text", int: "whole number", float: "number", bool: "true or false"}
+
+
+def config_page() -> str:
+    """The whole page, in Markdown."""
+    parts = [_INTRODUCTION]
+    parts += [_section("[agent]", AgentTable), _section("[mqtt]", MqttTable), _section("[[patient]]", PatientTable)]
+    parts += [_section(f'[[patient.source]] with type = "{name}"', table) for name, table in SOURCES.items()]
+    parts += [_section(f'[[patient.limit]] with rule = "{name}"', table) for name, table in LIMITS.items()]
+    parts.append(_section("[outbox]", OutboxTable))
+    return "\n".join(parts)
+
+
+def _section(heading: str, table: type[Table]) -> str:
+    lines = [f"## `{heading}`", "", " ".join((table.__doc__ or "").split()), ""]
+    lines += ["| key | value | default | meaning |", "|---|---|---|---|"]
+    lines += [_row(key, field) for key, field in table.model_fields.items() if key != "rule"]
+    return "\n".join(lines) + "\n"
+
+
+def _row(key: str, field: FieldInfo) -> str:
+    default = "required" if field.is_required() else "" if field.default is None else f"`{_toml(field.default)}`"
+    meaning = f"**{field.title}.** {field.description}".replace("|", "\\|")
+    return f"| `{key}` | {_value(field)} | {default} | {meaning} |"
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f'"{value}"' if isinstance(value, str) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _value(field: FieldInfo) -> str:
+    """What may be written: the type and its bounds."""
+    bounds = {name: getattr(m, name) for m in field.metadata for name in ("ge", "gt", "le") if hasattr(m, name)}
+    text = _type(field.annotation)
+    if "ge" in bounds:
+        text += f", {bounds['ge']:g} to {bounds['le']:g}"
+    elif "gt" in bounds:
+        text += f", more than {bounds['gt']:g}, at most {bounds['le']:g}"
+    return text
+
+
+def _type(annotation: Any) -> str:
+    """A type in words."""
+    inner = [kind for kind in get_args(annotation) if kind is not type(None)]
+    if get_origin(annotation) is Literal:
+        return ", ".join(f"`{_toml(choice)}`" for choice in inner)
+    if get_origin(annotation) is list:
+        return "list of text"
+    if annotation in _SIMPLE:
+        return _SIMPLE[annotation]
+    return _type(inner[0])  # X | None, or X with its checks
+
+
+if __name__ == "__main__":
+    sys.stdout.write(config_page())

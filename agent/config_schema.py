@@ -1,0 +1,291 @@
+"""What may be written in a config, table by table: keys, types, bounds, and what each key means.
+
+The titles and descriptions here are the only ones: docs/config.md and the suggestions in error messages come from them.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from agent.alarms.limits import BOUNDS, DEFAULTS
+from firmware_bridge.chunk import CANONICAL_UNIT, MAX_CHANNELS, MAX_RATE_HZ
+
+Format = Literal["auto", "frame", "cbor", "json", "senml", "nightscout"]
+"""Names of the payload formats, as firmware_bridge.codecs has them."""
+
+_SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def _slug(value: str) -> str:
+    if not _SLUG.fullmatch(value):
+        raise ValueError("must be 1 to 64 letters, digits, dots, dashes or underscores, the first a letter or a digit")
+    return value
+
+
+def _agent_slug(value: str) -> str:
+    if value == "in":
+        raise ValueError('"in" is the topic level sensors write to, so no agent can be called so')
+    return _slug(value)
+
+
+def _host(value: str) -> str:
+    if "://" in value or "/" in value:
+        raise ValueError("must be a host name or address alone, without mqtt:// or a path")
+    if value.count(":") == 1:
+        raise ValueError("must be a host name or address alone; the port has a key of its own, port")
+    if not value or any(c.isspace() or not c.isprintable() for c in value):
+        raise ValueError("must be a host name or address")
+    return value
+
+
+def _kind(value: str) -> str:
+    if value not in CANONICAL_UNIT:
+        raise ValueError(f"must be one of {', '.join(CANONICAL_UNIT)}")
+    return value
+
+
+Slug = Annotated[str, AfterValidator(_slug)]
+FileName = Annotated[str, Field(min_length=1)]
+
+
+class Table(BaseModel):
+    """A table of the config: no unknown keys, no silent conversion of one type to another."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
+
+
+class AgentTable(Table):
+    """The agent itself. One per config; `id` is required."""
+
+    id: Annotated[str, AfterValidator(_agent_slug)] = Field(
+        title="Name of this agent",
+        description="The level of every topic the agent publishes under, so unique at the broker: `vagus/v1/<id>/…`",
+    )
+    state_dir: FileName | None = Field(
+        None,
+        title="Where state is kept",
+        description="Folder for the outbox, the journal and what a restart needs. "
+        "Without it: $STATE_DIRECTORY (set by systemd), else ~/.local/state/vagus.",
+    )
+    time: Literal["wall", "stream"] = Field(
+        "wall",
+        title="What counts as now",
+        description='"wall": the machine\'s clock. "stream": the newest sample, for replays of old recordings.',
+    )
+    mains_hz: Literal[0, 50, 60] = Field(
+        50, title="Mains frequency", description="Hum removed from the ECG: 50 or 60 Hz; 0 for none."
+    )
+    late_after_s: float = Field(
+        30.0,
+        ge=1,
+        le=3600,
+        title="Late after, in seconds",
+        description="Samples older than this on arrival count as late: recorded and reported, never an alarm for now.",
+    )
+    log: Literal["text", "json"] = Field(
+        "text", title="Log format", description='"text" for people, "json" for a log collector.'
+    )
+
+
+class MqttTable(Table):
+    """The broker sensors write to and alerts go to. Without this table: localhost, port 1883, no password."""
+
+    host: Annotated[str, AfterValidator(_host)] = Field(
+        "localhost", title="Broker", description="Host name or address of the MQTT broker."
+    )
+    port: int | None = Field(
+        None, ge=1, le=65535, title="Port", description="TCP port. Without it: 8883 with TLS, 1883 without."
+    )
+    tls: bool | None = Field(
+        None,
+        title="TLS",
+        description="Whether to encrypt. Without it: yes if ca_file or cert_file is given, otherwise no.",
+    )
+    username: str | None = Field(None, min_length=1, title="User name", description="User name at the broker.")
+    password_file: FileName | None = Field(
+        None,
+        title="File with the password",
+        description="File whose first line is the password. "
+        "Without it the environment variable VAGUS_MQTT_PASSWORD is used where it is set.",
+    )
+    ca_file: FileName | None = Field(
+        None,
+        title="Certificate authority",
+        description="PEM file of the authority that signed the broker's certificate; without it, the system's list.",
+    )
+    cert_file: FileName | None = Field(
+        None, title="Client certificate", description="PEM certificate with which this agent proves who it is."
+    )
+    key_file: FileName | None = Field(
+        None,
+        title="Client key",
+        description="PEM private key of cert_file; may be left out where cert_file holds both.",
+    )
+    client_id: Slug | None = Field(
+        None,
+        title="Client id",
+        description="Name of the session at the broker, the same across restarts. Without it: vagus-<agent id>.",
+    )
+
+
+class PatientTable(Table):
+    """One person, by pseudonym. Repeat for a ward."""
+
+    id: Slug = Field(
+        title="Pseudonym",
+        description="Appears in topics, logs and alerts: nothing that identifies anybody.",
+    )
+
+
+class MqttSourceTable(Table):
+    """A stream that a sensor publishes to `vagus/v1/in/<device>/<channel>`."""
+
+    type: Literal["mqtt"] = Field(title="Kind of source", description='"mqtt" or "wfdb".')
+    device: Slug = Field(title="Device", description="The sensor's own id: the topic level before the last.")
+    channel: Slug = Field(title="Channel", description="The stream within the device: the last topic level.")
+    kind: Annotated[str, AfterValidator(_kind)] = Field(
+        title="What is measured", description=f"One of {', '.join(CANONICAL_UNIT)}."
+    )
+    unit: str | None = Field(
+        None,
+        title="Unit",
+        description="Unit of the samples as sent, where the payload names none. Without it, the agent's own: "
+        + ", ".join(f"{kind} {unit}" for kind, unit in CANONICAL_UNIT.items())
+        + ".",
+    )
+    rate_hz: float | None = Field(
+        None,
+        ge=0.1,
+        le=MAX_RATE_HZ,
+        title="Sampling rate",
+        description="Nominal samples a second. Leave out for single readings and give interval_s.",
+    )
+    interval_s: float | None = Field(
+        None,
+        gt=0,
+        le=86400,
+        title="Seconds between readings",
+        description="Expected spacing of single readings (a glucose sensor: 300). Silence is judged against it.",
+    )
+    channels: list[Annotated[str, Field(min_length=1, max_length=32)]] | None = Field(
+        None,
+        min_length=1,
+        max_length=MAX_CHANNELS,
+        title="Columns",
+        description='Names of the columns, such as ECG leads ["MLII", "V1"]. Without it: one column, unnamed.',
+    )
+    format: Format = Field(
+        "auto",
+        title="Payload format",
+        description='"auto" goes by the message\'s content type, then by its first bytes. '
+        "Sensors on MQTT 3.1.1 send no content type: name the format for those.",
+    )
+
+
+class WfdbSourceTable(Table):
+    """A WFDB recording (PhysioNet's format) played as if it were live."""
+
+    type: Literal["wfdb"] = Field(title="Kind of source", description='"mqtt" or "wfdb".')
+    path: FileName = Field(
+        title="Record", description="Path of the record without extension: the .hea file must be beside it."
+    )
+    speed: float = Field(
+        1.0,
+        ge=0,
+        le=100_000,
+        title="Speed",
+        description="1 for real time, 10 for ten times as fast, 0 for as fast as the machine can.",
+    )
+
+
+def _limit(field: str, title: str, description: str) -> Any:
+    """A numeric limit whose default and bounds are those of `field` in Limits."""
+    bounds = BOUNDS[field]
+    return Field(DEFAULTS[field], ge=bounds.low, le=bounds.high, title=title, description=description)
+
+
+class LimitTable(Table):
+    """What every limit has."""
+
+    enabled: bool = Field(
+        True, title="Enabled", description="false switches the rule off; refused for rules of high priority."
+    )
+
+
+class AsystoleLimit(LimitTable):
+    """No heart beat. High priority: cannot be switched off."""
+
+    rule: Literal["asystole"]
+    longer_than_s: float = _limit("asystole_longer_than_s", "Longer than", "Seconds without a QRS complex.")
+
+
+class BradycardiaLimit(LimitTable):
+    """Extreme bradycardia, over 5 beats."""
+
+    rule: Literal["bradycardia"]
+    below_bpm: float = _limit("bradycardia_below_bpm", "Below", "Heart rate under which the alarm is raised.")
+
+
+class TachycardiaLimit(LimitTable):
+    """Extreme tachycardia, over 17 beats."""
+
+    rule: Literal["tachycardia"]
+    above_bpm: float = _limit("tachycardia_above_bpm", "Above", "Heart rate over which the alarm is raised.")
+
+
+class PauseLimit(LimitTable):
+    """A long interval between two beats."""
+
+    rule: Literal["pause"]
+    longer_than_s: float = _limit("pause_longer_than_s", "Longer than", "Seconds from one beat to the next.")
+
+
+class VentricularTachycardiaLimit(LimitTable):
+    """A run of fast ventricular beats. High priority: cannot be switched off."""
+
+    rule: Literal["ventricular_tachycardia"]
+    beats: int = _limit("ventricular_tachycardia_beats", "Beats", "Ventricular beats in a row.")
+    above_bpm: float = _limit("ventricular_tachycardia_above_bpm", "Above", "Rate of the run over which it counts.")
+
+
+class VentricularBigeminyLimit(LimitTable):
+    """Every second beat ventricular. Has no number to set."""
+
+    rule: Literal["ventricular_bigeminy"]
+
+
+class PvcBurdenLimit(LimitTable):
+    """Many premature ventricular beats."""
+
+    rule: Literal["pvc_burden"]
+    above_percent: float = _limit("pvc_burden_above_percent", "Above", "Share of beats that are ventricular.")
+
+
+class OutboxTable(Table):
+    """What is kept on disk until the broker has acknowledged it."""
+
+    max_mb: int = Field(
+        256,
+        ge=1,
+        le=100_000,
+        title="Size",
+        description="Megabytes; past it waveforms go first, oldest first, then vitals; alerts never.",
+    )
+
+
+SOURCES: dict[str, type[Table]] = {"mqtt": MqttSourceTable, "wfdb": WfdbSourceTable}
+"""Tables of [[patient.source]] by their `type`."""
+
+LIMITS: dict[str, type[LimitTable]] = {
+    "asystole": AsystoleLimit,
+    "bradycardia": BradycardiaLimit,
+    "tachycardia": TachycardiaLimit,
+    "pause": PauseLimit,
+    "ventricular_tachycardia": VentricularTachycardiaLimit,
+    "ventricular_bigeminy": VentricularBigeminyLimit,
+    "pvc_burden": PvcBurdenLimit,
+}
+"""Tables of [[patient.limit]] by their `rule`."""
