@@ -121,7 +121,7 @@ def _in_words(detail: Mapping[str, Any], table: type[Table]) -> tuple[str, str]:
     kind: str = detail["type"]
     key = str(detail["loc"][0]) if detail["loc"] else ""
     field = table.model_fields.get(key)
-    meaning = (field.description or "").rstrip(".") if field is not None else ""
+    meaning = (field.description or "").rstrip(".").replace("`", "") if field is not None else ""
     got = shown(detail["input"])
     message, suggestion = f"{detail['msg'][:1].lower()}{detail['msg'][1:]}, got {got}", meaning
     if kind == "extra_forbidden":
@@ -129,10 +129,13 @@ def _in_words(detail: Mapping[str, Any], table: type[Table]) -> tuple[str, str]:
     elif kind == "missing":
         message = "is required"
     elif kind == "value_error":
-        message = f"{detail['ctx']['error']}, got {got}"
+        message, suggestion = f"{detail['ctx']['error']}, got {got}", ""
     elif kind == "literal_error":
         expected = str(detail["ctx"]["expected"]).replace("'", '"')
         message = f"must be {expected}, got {got}"
+        choices = re.findall(r'"([^"]*)"', expected)
+        if isinstance(detail["input"], str) and difflib.get_close_matches(detail["input"][:100], choices):
+            suggestion = did_you_mean(detail["input"], choices)
     elif kind in _EXPECTED:
         message = f"expected {_EXPECTED[kind]}, got {got}"
     elif kind in ("greater_than", "greater_than_equal", "less_than", "less_than_equal") and field is not None:

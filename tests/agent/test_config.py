@@ -22,7 +22,8 @@ from agent.config import (
     streams,
 )
 from agent.config_page import config_page
-from agent.config_schema import LIMITS, Format
+from agent.config_schema import LIMITS, Format, Kind
+from firmware_bridge.chunk import CANONICAL_UNIT
 from firmware_bridge.codecs import FORMATS
 
 GOOD = """\
@@ -194,6 +195,7 @@ def test_every_fault_is_said_at_once_in_the_order_of_the_lines() -> None:
         ('kind = "ecg"', 'kind = "ecg"\nchannels = ["I", "I"]', 12, "patient[0].source[0].channels", "twice"),
         ('kind = "ecg"', 'kind = "ecg"\nchannels = [\n"I",\n2]', 14, "patient[0].source[0].channels[1]", "text"),
         ('kind = "ecg"', 'kind = "ecg"\nformat = "nightscout"', 12, "patient[0].source[0].format", "glucose"),
+        ('kind = "ecg"', 'kind = "ekg"', 11, "patient[0].source[0].kind", 'did you mean "ecg"?'),
         ('kind = "ecg"', 'kind = "ecg"\nformat = "xml"', 12, "patient[0].source[0].format", '"senml"'),
         ('type = "mqtt"', 'type = "mqqt"', 8, "patient[0].source[0].type", 'did you mean "mqtt"?'),
         ('type = "mqtt"', "", 7, "patient[0].source[0].type", "is required"),
@@ -338,8 +340,9 @@ def test_the_examples_are_good(name: str) -> None:
     assert len(streams(config)) >= len(config.patients)
 
 
-def test_the_formats_are_those_the_codecs_have() -> None:
+def test_formats_and_kinds_are_those_the_codecs_have() -> None:
     assert set(get_args(Format)) == set(FORMATS)
+    assert set(get_args(Kind)) == set(CANONICAL_UNIT)
 
 
 PIECES = (
