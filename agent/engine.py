@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pickle
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -44,7 +44,8 @@ class Engine:
     """All patients of one process.
 
     `persons`: who is watched; `classifier`: the beat model, or None to go on without classes (rate, pause and asystole
-    still stand); `mains_hz`: 0, 50 or 60; `late_after_s`: the age past which data is a report about the past.
+    still stand); `mains_hz`: 0, 50 or 60; `late_after_s`: the age past which data is a report about the past; `watch`:
+    shown each patient's observations as they are made, for evaluation.
     """
 
     def __init__(
@@ -54,8 +55,10 @@ class Engine:
         *,
         mains_hz: float = 0.0,
         late_after_s: float = 30.0,
+        watch: Callable[[str, Observation], None] | None = None,
     ) -> None:
         self._classifier = classifier
+        self._watch = watch
         self._late_after_ns = round(late_after_s * NS_PER_S)
         self._filters = EcgFilters(mains_hz)
         self._detector = QrsDetector()
@@ -88,6 +91,9 @@ class Engine:
             self._classify(pieces)
             for piece in pieces:
                 seen = [*piece.seen, *self._released(piece)]
+                if self._watch:
+                    for observation in seen:
+                        self._watch(piece.patient.person.id, observation)
                 events[piece.patient.person.id] += piece.patient.observe(seen, piece.track.frontier_ns, now_ns)
                 piece.track.trim()
         if now_ns is not None:

@@ -1,0 +1,183 @@
+"""The command line `vagus`: one function a command, nothing imported before it is needed.
+
+Exit 0 good, 1 failed, 2 usage or config.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from agent import __version__
+
+DISCLAIMER = "Research software, not a medical device: do not rely on it for anyone's safety."
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of the `vagus` program."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if args.command is None:
+        parser.print_help()
+        return 2
+    try:
+        return int(args.call(args))
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone away, e.g. `| head`
+        sys.stderr.close()
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="vagus", description="Edge agent for wearable health streams: sensors in, alerts out.", epilog=DISCLAIMER
+    )
+    parser.add_argument("--version", action="version", version=f"vagus {__version__}. {DISCLAIMER}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+
+    demo = commands.add_parser("demo", help="see it work: a simulated patient, the agent and a subscriber, one minute")
+    demo.add_argument("--record", type=Path, help="play this WFDB record (path without extension) instead")
+    demo.add_argument("--from", dest="start_s", type=float, default=None, metavar="S", help="begin S seconds into it")
+    demo.add_argument("--seconds", type=float, default=None, help="how long to play (default: about a minute)")
+    demo.add_argument("--plain", action="store_true", help="no moving display")
+    demo.set_defaults(call=_demo)
+
+    run = commands.add_parser("run", help="run the agent with a config file")
+    run.add_argument("config", type=Path)
+    run.set_defaults(call=_run)
+
+    check = commands.add_parser("check", help="say every fault of a config file, with line and key")
+    check.add_argument("config", type=Path)
+    check.add_argument("--json", action="store_true")
+    check.set_defaults(call=_check)
+
+    replay = commands.add_parser("replay", help="print the alerts of WFDB recordings")
+    replay.add_argument("records", nargs="+", type=Path, metavar="RECORD", help="path without extension")
+    replay.add_argument("--json", action="store_true", help="one canonical JSON object a line, with the evidence")
+    replay.add_argument(
+        "--chunk", type=_positive, default=1.0, metavar="S", help="seconds of signal a tick (default 1)"
+    )
+    replay.add_argument("--speed", type=_positive, help="1 is real time (default: as fast as it can)")
+    replay.add_argument("--mains", type=int, choices=(0, 50, 60), default=0, help="mains hum to notch, Hz")
+    replay.set_defaults(call=_replay)
+
+    annotate = commands.add_parser("annotate", help="write what the engine finds as WFDB annotations (.vagus)")
+    annotate.add_argument("records", nargs="+", type=Path, metavar="RECORD")
+    annotate.add_argument("--out", type=Path, required=True, metavar="DIR")
+    annotate.set_defaults(call=_annotate)
+
+    evaluate = commands.add_parser("evaluate", help="score the engine against reference annotations")
+    evaluate.add_argument("task", choices=("beats",))
+    evaluate.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with mitdb/, svdb/ …")
+    evaluate.add_argument("--records", nargs="*", help="only these, e.g. mitdb/208")
+    evaluate.add_argument("--json", type=Path, metavar="OUT")
+    evaluate.add_argument("--predictions", type=Path, metavar="CSV")
+    evaluate.set_defaults(call=_evaluate)
+
+    subscribe = commands.add_parser("subscribe", help="show alerts as they come")
+    subscribe.add_argument("--host", default="localhost")
+    subscribe.add_argument("--port", type=int, default=1883)
+    subscribe.add_argument("--agent", default="+", help="only this agent's")
+    subscribe.add_argument("--username")
+    subscribe.add_argument("--password-file", type=Path)
+    subscribe.add_argument("--ca-file", type=Path, help="speak TLS and trust this authority")
+    subscribe.add_argument("--alarms-only", action="store_true", help="no technical news")
+    subscribe.add_argument("--count", type=int, help="leave after so many")
+    subscribe.add_argument("--json", action="store_true")
+    subscribe.set_defaults(call=_subscribe)
+
+    packs = commands.add_parser("packs", help="list the model packs, or verify them on this machine")
+    packs.add_argument("action", choices=("list", "verify"))
+    packs.add_argument("--json", action="store_true")
+    packs.set_defaults(call=_packs)
+
+    doctor = commands.add_parser("doctor", help="what works on this machine, what does not, and how to mend it")
+    doctor.add_argument("--config", type=Path)
+    doctor.add_argument("--json", action="store_true")
+    doctor.set_defaults(call=_doctor)
+
+    bench = commands.add_parser("bench", help="streams per core, latency, memory, start-up, measured here")
+    bench.add_argument("--json", type=Path, metavar="OUT")
+    bench.add_argument("--quick", action="store_true", help="fewer patients, shorter runs")
+    bench.set_defaults(call=_bench)
+    return parser
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+    return value
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from agent.demo import demo_command
+
+    return demo_command(args)
+
+
+def _run(args: argparse.Namespace) -> int:
+    from agent.config import ConfigError, load_config
+    from agent.supervisor import run_agent
+
+    try:
+        config = load_config(args.config)
+    except ConfigError as error:
+        for fault in error.faults:
+            print(fault, file=sys.stderr)
+        return 2
+    return run_agent(config)
+
+
+def _check(args: argparse.Namespace) -> int:
+    from agent.config import check_command
+
+    return check_command(args)
+
+
+def _replay(args: argparse.Namespace) -> int:
+    from agent.replay import replay_command
+
+    return replay_command(args)
+
+
+def _annotate(args: argparse.Namespace) -> int:
+    from agent.evaluate import annotate_command
+
+    return annotate_command(args)
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    from agent.evaluate import evaluate_command
+
+    return evaluate_command(args)
+
+
+def _subscribe(args: argparse.Namespace) -> int:
+    from agent.subscribe import subscribe_command
+
+    return subscribe_command(args)
+
+
+def _packs(args: argparse.Namespace) -> int:
+    from agent.packs import packs_command
+
+    return packs_command(args)
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from agent.doctor import doctor_command
+
+    return doctor_command(args)
+
+
+def _bench(args: argparse.Namespace) -> int:
+    from agent.bench import bench_command
+
+    return bench_command(args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""Recordings through the same engine that runs live: what `vagus replay`, `annotate` and `evaluate` are made of."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from pathlib import Path
+
+from agent.alarms.alert import AlertEvent
+from agent.alarms.limits import Limits
+from agent.alarms.observation import Beat, BeatStatus, Observation, Quality
+from agent.engine import Engine
+from agent.inference import BeatClassifier, PackBeatClassifier
+from agent.ingest.replay import EPOCH_NS, RecordStream, record_chunks, record_streams
+from agent.ingest.wfdb import read_header
+from agent.patient import Person
+from firmware_bridge.chunk import NS_PER_S, Chunk
+
+
+def shipped_beat_classifier() -> PackBeatClassifier:
+    """The beat pack that ships with vagus, on the CPU; raises models.pack.PackError when it is not sound."""
+    from models.pack import load, shipped  # noqa: PLC0415 (only a command that classifies pays for it)
+
+    return PackBeatClassifier(load(shipped("beat")))
+
+
+def replay(
+    records: Sequence[Path],
+    classifier: BeatClassifier | None,
+    *,
+    chunk_s: float = 1.0,
+    speed: float | None = None,
+    mains_hz: float = 0.0,
+    limits: Limits | None = None,
+    watch: Callable[[str, Observation], None] | None = None,
+    chunks_of: Callable[[Path], Iterator[Chunk]] | None = None,
+) -> Iterator[AlertEvent]:
+    """The alert events of one or more WFDB records, each a patient of its own, side by side in the same ticks.
+
+    `speed` None is as fast as it can, 1 real time. `watch` is shown every beat and second of quality. `chunks_of` cuts
+    a record in its own way. Raises agent.ingest.wfdb.RecordError or OSError on a record that cannot be read.
+    """
+    streams = [(path, _ecg(path)) for path in records]
+    persons = [Person(path.name, (stream.stream,), limits or Limits()) for path, stream in streams]
+    engine = Engine(persons, classifier, mains_hz=mains_hz, watch=watch)
+    cut = chunks_of or (lambda path: record_chunks(path, _ecg(path), chunk_s=chunk_s))
+    began_s = time.monotonic()
+    for tick, chunks in enumerate(zip_longest(*(cut(path) for path, _ in streams))):
+        if speed:
+            time.sleep(max(0.0, began_s + (tick + 1) * chunk_s / speed - time.monotonic()))
+        yield from engine.step([chunk for chunk in chunks if chunk is not None])
+
+
+def _ecg(path: Path) -> RecordStream:
+    header = read_header(path)
+    stream = record_streams(header, patient=path.name).get("ecg")
+    if stream is None:
+        raise ValueError(f"{path}: none of its signals is in volts, so there is no ECG to replay")
+    return stream
+
+
+@dataclass(slots=True)
+class Observed:
+    """What the engine saw in one recording."""
+
+    beats: list[Beat] = field(default_factory=list)
+    """Confirmed beats in the order of their R peaks."""
+    provisional_latency_s: list[float] = field(default_factory=list)
+    """From R peak to the provisional beat."""
+    seconds: list[Quality] = field(default_factory=list)
+    events: list[AlertEvent] = field(default_factory=list)
+
+    @property
+    def coverage(self) -> float:
+        """Share of the time that passed the quality gate."""
+        return sum(second.good for second in self.seconds) / len(self.seconds) if self.seconds else 0.0
+
+
+def observe(record: Path, classifier: BeatClassifier | None, *, mains_hz: float = 0.0) -> Observed:
+    """Stream one record through the engine in chunks of 10 s and keep all that it saw."""
+    seen = Observed()
+
+    def watch(_patient: str, observation: Observation) -> None:
+        match observation:
+            case Beat(status=BeatStatus.CONFIRMED):
+                seen.beats.append(observation)
+            case Beat(status=BeatStatus.PROVISIONAL):
+                seen.provisional_latency_s.append((observation.at_ns - observation.r_ns) / NS_PER_S)
+            case Quality():
+                seen.seconds.append(observation)
+            case _:
+                pass
+
+    seen.events = list(replay([record], classifier, chunk_s=10.0, mains_hz=mains_hz, watch=watch))
+    return seen
+
+
+def replay_command(args: argparse.Namespace) -> int:
+    """`vagus replay`: the alerts of recordings, as sentences or as canonical JSON lines."""
+    from agent.ingest.wfdb import RecordError  # noqa: PLC0415
+    from agent.uplink.messages import canonical_json  # noqa: PLC0415
+
+    try:
+        classifier = shipped_beat_classifier()
+        for event in replay(args.records, classifier, chunk_s=args.chunk, speed=args.speed, mains_hz=args.mains):
+            if args.json:
+                sys.stdout.buffer.write(canonical_json(event) + b"\n")
+            else:
+                at_s = (event.at_ns - EPOCH_NS) / NS_PER_S
+                minutes, seconds = divmod(at_s, 60)
+                stamp = f"{minutes:4.0f}:{seconds:06.3f}"
+                sys.stdout.write(
+                    f"{event.patient}  {stamp}  {event.priority.value:6}  {event.phase.value:8}  {event.text}\n"
+                )
+            sys.stdout.flush()
+    except (RecordError, OSError, ValueError) as error:
+        sys.stderr.write(f"vagus replay: {error}\n")
+        return 2
+    return 0
