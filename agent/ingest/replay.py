@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from agent.ingest.wfdb import Header, RecordError, read_header, read_samples
 from agent.ingest.wfdb.packing import PACKINGS
+from agent.uplink.topics import input_topic
 from firmware_bridge.chunk import CANONICAL_UNIT, NS_PER_S, UNIT_FACTOR, Chunk, Samples, Stream
 from firmware_bridge.codecs import cbor_chunk
 
@@ -201,14 +202,10 @@ class ReplaySource:
             await deliver(
                 Delivery(
                     chunks=[chunk],
-                    topic=input_topic(chunk.stream),
+                    topic=input_topic(chunk.stream.device, chunk.stream.channel),
                     content_type=CONTENT_TYPE,
                     payload=cbor_chunk.encode(chunk),
                     received_ns=time.time_ns(),
                     ack=lambda: None,
                 )
             )
-
-
-def input_topic(stream: Stream) -> str:
-    return f"vagus/v1/in/{stream.device}/{stream.channel}"

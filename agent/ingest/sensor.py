@@ -6,9 +6,10 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from agent.ingest.replay import CONTENT_TYPE, EPOCH_NS, input_topic, paced, record_chunks, record_streams, sample_ns
+from agent.ingest.replay import CONTENT_TYPE, EPOCH_NS, paced, record_chunks, record_streams, sample_ns
 from agent.ingest.wfdb import read_header
 from agent.mqtt import MqttConnection, NotConnected
+from agent.uplink.topics import input_topic
 from firmware_bridge.chunk import Chunk
 from firmware_bridge.codecs import cbor_chunk
 
@@ -20,11 +21,12 @@ async def publish_chunks(connection: MqttConnection, chunks: Iterable[Chunk], *,
     """
     count = 0
     async for chunk in paced(chunks, speed):
+        topic = input_topic(chunk.stream.device, chunk.stream.channel)
         payload = cbor_chunk.encode(chunk)
         while True:
             await connection.wait_connected()
             try:
-                await connection.publish(input_topic(chunk.stream), payload, content_type=CONTENT_TYPE)
+                await connection.publish(topic, payload, content_type=CONTENT_TYPE)
             except NotConnected:
                 continue
             break
