@@ -77,7 +77,8 @@ class Frame:
 
     def __post_init__(self) -> None:
         _in_range("stream id", self.stream_id, 0xFF, 1)
-        if self.flags & ~FrameFlag.UTC:
+        # On IntFlag, ~ knows only the named bits; on int, all of them.
+        if int(self.flags) & ~int(FrameFlag.UTC):
             raise DecodeError(f"flags 0x{self.flags:02x} have bits this version does not know", 2)
         if not 1 <= self.channels <= MAX_CHANNELS:
             raise DecodeError(f"{self.channels} channels, expected 1 to {MAX_CHANNELS}", 4)

@@ -79,14 +79,15 @@ def to_chunk(
 ) -> Chunk:
     """One checked chunk.
 
-    `values` has shape (n, channels); value × `scale` is in `unit` (None: the stream's own unit). Conversion is done in
-    float64 and rounded to float32 once. Raises DecodeError on a unit, rate, time, shape or value that cannot be.
+    `values` has shape (n, channels); value × `scale` is in `unit` (None: the unit configured as sent, else the
+    stream's own). Conversion is done in float64 and rounded to float32 once. Raises DecodeError on a unit, rate, time,
+    shape or value that cannot be.
     """
     agreed = agreed_stream(stream, rate_hz)
     check_time(t0_ns)
     if agreed.rate_hz == 0 and len(values) > 1:
         raise DecodeError(f"{stream.key}: {len(values)} samples without a sampling rate, expected one reading")
-    factor = scale if unit is None else scale * unit_factor(unit, stream.unit)
+    factor = scale * unit_factor(unit or stream.sent_unit or stream.unit, stream.unit)
     # A signalling NaN or an overflow would warn in the cast; both are refused by value just below.
     with np.errstate(invalid="ignore", over="ignore"):
         if factor != 1.0 or values.dtype != np.float32:

@@ -5,8 +5,8 @@ an `sgv` from 0 to 12 mg/dL, where Dexcom receivers send error codes. "LOW" and 
 ends of the sensor's range. `direction`, `delta` and `noise` are not read: trends are the agent's own to compute.
 
 `sgv` is mg/dL. xDrip's `units_hint` names the unit its owner looks at, and its `sgv` stays mg/dL; senders that convert
-exist too. So with the hint "mmol" the values are taken for mmol/L only if all of them lie below 36, where no sensor's
-mg/dL does and every sensor's mmol/L does.
+exist too. So with the hint "mmol", or mmol/L configured as the unit sent, the values are taken for mmol/L only if all of
+them lie below 36, where no sensor's mg/dL does and every sensor's mmol/L does.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ERROR_CODES_BELOW_MG_DL = 13.0
 _MMOL_BELOW = 36.0
 MAX_ENTRIES = 10_000
 
-_TYPES = frozenset({"sgv", "mbg", "cal"})
+_TYPES = ("sgv", "mbg", "cal")
 
 
 def decode(payload: bytes, stream: Stream) -> list[Chunk]:
@@ -51,7 +51,8 @@ def decode_document(document: object, stream: Stream) -> list[Chunk]:
             readings.add((_time_ns(entry, i), _sgv(entry, i)))
     if hint not in (None, "mgdl", "mmol"):
         raise DecodeError(f'units_hint is {shown(hint)}, expected "mgdl" or "mmol"')
-    in_mmol = hint == "mmol" and all(sgv < _MMOL_BELOW for _, sgv in readings if sgv not in (LOW_MG_DL, HIGH_MG_DL))
+    hinted = hint == "mmol" or (hint is None and stream.sent_unit == "mmol/L")
+    in_mmol = hinted and all(sgv < _MMOL_BELOW for _, sgv in readings if sgv not in (LOW_MG_DL, HIGH_MG_DL))
     units = {True: ("mmol/L", unit_factor("mmol/L", "mg/dL")), False: ("mg/dL", 1.0)}
     chunks = []
     for t_ns, sgv in sorted(readings):

@@ -144,12 +144,12 @@ def _table(
     records: Iterable[tuple[int, _Record]], stream: Stream
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     """Times (n,), ascending, and values (n, channels) in the stream's unit."""
-    factors: dict[str | None, float] = {None: 1.0}
+    factors: dict[str | None, float] = {}
     rows: dict[int, list[float | None]] = {}
     for column, record in records:
         if record.unit not in factors:
-            unit = UNIT_ALIASES.get(record.unit, record.unit) if record.unit else record.unit
-            factors[record.unit] = unit_factor(str(unit), stream.unit)
+            unit = record.unit or stream.sent_unit or stream.unit
+            factors[record.unit] = unit_factor(UNIT_ALIASES.get(unit, unit), stream.unit)
         row = rows.setdefault(record.t_ns, [None] * len(stream.channels))
         if row[column] is not None:
             raise DecodeError(f"{stream.key}: two values for the time {record.t_ns} ns")
@@ -167,7 +167,7 @@ def _table(
 def _singles(times: npt.NDArray[np.int64], values: npt.NDArray[np.float64], stream: Stream) -> list[Chunk]:
     if len(times) > MAX_READINGS:
         raise DecodeError(f"{stream.key}: {len(times)} readings, expected at most {MAX_READINGS}")
-    return [to_chunk(stream, int(t_ns), values[i : i + 1]) for i, t_ns in enumerate(times)]
+    return [to_chunk(stream, int(t_ns), values[i : i + 1], unit=stream.unit) for i, t_ns in enumerate(times)]
 
 
 def _series(times: npt.NDArray[np.int64], values: npt.NDArray[np.float64], stream: Stream) -> list[Chunk]:
@@ -184,6 +184,6 @@ def _series(times: npt.NDArray[np.int64], values: npt.NDArray[np.float64], strea
     if len(starts) >= MAX_READINGS:
         raise DecodeError(f"{stream.key}: {len(starts) + 1} runs of regular samples, expected at most {MAX_READINGS}")
     return [
-        to_chunk(stream, int(times[run[0]]), values[run], rate_hz=rate_hz)
+        to_chunk(stream, int(times[run[0]]), values[run], unit=stream.unit, rate_hz=rate_hz)
         for run in np.split(np.arange(len(times)), starts)
     ]
