@@ -9,19 +9,16 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, repeat
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from agent.ingest.source import Delivery
 from agent.ingest.wfdb import Header, RecordError, read_header, read_samples
 from agent.ingest.wfdb.packing import PACKINGS
 from agent.uplink.topics import input_topic
 from firmware_bridge.chunk import CANONICAL_UNIT, NS_PER_S, UNIT_FACTOR, Chunk, Samples, Stream
 from firmware_bridge.codecs import cbor_chunk
-
-if TYPE_CHECKING:
-    from agent.ingest.source import Delivery
 
 EPOCH_NS = 946_684_800 * NS_PER_S
 """2000-01-01T00:00:00Z: every replay begins here, whatever its header says, so that alert ids are always the same."""
@@ -196,12 +193,10 @@ class ReplaySource:
 
     async def run(self, deliver: Callable[[Delivery], Awaitable[None]]) -> None:
         """Deliver every chunk, in order, and return. A file needs no acknowledgement: it can be read again."""
-        from agent.ingest.source import Delivery  # noqa: PLC0415
-
         async for chunk in paced(self._chunks, self._speed):
             await deliver(
                 Delivery(
-                    chunks=[chunk],
+                    chunks=(chunk,),
                     topic=input_topic(chunk.stream.device, chunk.stream.channel),
                     content_type=CONTENT_TYPE,
                     payload=cbor_chunk.encode(chunk),

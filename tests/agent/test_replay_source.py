@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.ingest.replay import EPOCH_NS, ReplaySource, paced, record_chunks, record_streams, sample_ns
+from agent.ingest.source import Delivery
 from agent.ingest.wfdb import RecordError, read_header, read_record
 from agent.signal.lead import analysis_lead
 from firmware_bridge.chunk import NS_PER_S, Chunk, check_samples
@@ -181,11 +182,10 @@ def test_recordings_come_out_sample_for_sample(
 
 
 def test_the_live_source_delivers_what_a_sensor_would_send(tmp_path: Path) -> None:
-    pytest.importorskip("agent.ingest.source")
     path = write_record(tmp_path, noise(720))
-    deliveries = []
+    deliveries: list[Delivery] = []
 
-    async def deliver(delivery: object) -> None:
+    async def deliver(delivery: Delivery) -> None:
         deliveries.append(delivery)
 
     asyncio.run(ReplaySource(record_chunks(path), speed=None).run(deliver))
