@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import ssl
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -27,6 +28,7 @@ from agent.config_schema import (
     PatientTable,
     WfdbSourceTable,
 )
+from agent.tls import TlsFileError, client_context
 from firmware_bridge.chunk import CANONICAL_UNIT, UNIT_FACTOR, Stream
 
 __all__ = [
@@ -42,6 +44,7 @@ __all__ = [
     "PatientConfig",
     "WfdbSource",
     "check_command",
+    "default_state_dir",
     "load_config",
     "parse_config",
     "streams",
@@ -49,6 +52,7 @@ __all__ = [
 
 PASSWORD_VARIABLE = "VAGUS_MQTT_PASSWORD"  # noqa: S105 - the name of a variable
 _MAX_PASSWORD_BYTES = 4096
+_TLS_FILES = ("ca_file", "cert_file", "key_file")
 _WAVEFORMS = frozenset({"ecg", "ppg", "abp", "acc"})
 """Kinds that make no sense as single readings."""
 
@@ -75,9 +79,15 @@ class MqttConfig:
     tls: bool = False
     username: str | None = None
     password: str | None = None
+    password_file: Path | None = None
+    """Where `password` came from, if from a file."""
     ca_file: Path | None = None
     cert_file: Path | None = None
     key_file: Path | None = None
+
+    def tls_context(self) -> ssl.SSLContext | None:
+        """A fresh TLS context, None without TLS; raises TlsFileError or OSError if files changed since the start."""
+        return client_context(self.ca_file, self.cert_file, self.key_file) if self.tls else None
 
     def __repr__(self) -> str:
         return f"MqttConfig({self.client_id!r}, {self.host!r}, {self.port}, tls={self.tls}, username={self.username!r})"
@@ -157,6 +167,11 @@ def streams(config: Config) -> dict[tuple[str, str], tuple[Stream, Format]]:
     }
 
 
+def default_state_dir(environ: Mapping[str, str] = os.environ) -> str:
+    """Where state is kept without `state_dir`: the folder systemd gives, else one in the home folder (with its ~)."""
+    return environ.get("STATE_DIRECTORY", "").split(":")[0] or "~/.local/state/vagus"
+
+
 def check_command(args: argparse.Namespace) -> int:
     """`vagus check CONFIG [--json]`: says every fault of `args.config`; 0 when there is none, else 2."""
     try:
@@ -203,17 +218,11 @@ class _Reader:
         table = self._read.table(AgentTable, data["agent"], ("agent",))
         if table is None:
             return None
-        state_dir = self._state_dir(table.state_dir)
+        written = table.state_dir or default_state_dir(self._environ)
+        state_dir = self._read.path(written, ("agent", "state_dir"))
         if state_dir is None:
             return None
         return AgentConfig(table.id, state_dir, table.time, table.mains_hz, table.late_after_s, table.log)
-
-    def _state_dir(self, written: str | None) -> Path | None:
-        path = ("agent", "state_dir")
-        if written is not None:
-            return self._read.path(written, path)
-        from_systemd = self._environ.get("STATE_DIRECTORY", "").split(":")[0]
-        return Path(from_systemd) if from_systemd else self._read.path("~/.local/state/vagus", path)
 
     def _mqtt(self, data: dict[str, Any], agent_id: str) -> MqttConfig | None:
         table = self._read.table(MqttTable, data.get("mqtt", {}), ("mqtt",))
@@ -222,9 +231,15 @@ class _Reader:
         files = {
             key: self._read.readable(getattr(table, key), ("mqtt", key)) for key in ("ca_file", "cert_file", "key_file")
         }
-        password = self._password(table)
+        password_file = self._read.readable(table.password_file, ("mqtt", "password_file"))
+        password = self._password(table, password_file)
         if table.key_file and not table.cert_file:
             self._read.fault(("mqtt", "key_file"), "is given without cert_file", "a key alone proves nothing")
+        try:
+            if any(files.values()):
+                client_context(**files)
+        except TlsFileError as error:
+            self._read.fault(("mqtt", error.key), error.message)
         by_files = bool(table.ca_file or table.cert_file)
         if table.tls is False and by_files:
             self._read.fault(("mqtt", "tls"), "is false, yet certificates are given", "remove tls or the certificates")
@@ -236,12 +251,12 @@ class _Reader:
             tls=tls,
             username=table.username,
             password=password,
+            password_file=password_file,
             **files,
         )
 
-    def _password(self, table: MqttTable) -> str | None:
+    def _password(self, table: MqttTable, file: Path | None) -> str | None:
         path = ("mqtt", "password_file")
-        file = self._read.readable(table.password_file, path)
         if file is None:
             password = self._environ.get(PASSWORD_VARIABLE) if table.password_file is None else None
             return password if table.username else None

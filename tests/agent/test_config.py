@@ -42,6 +42,21 @@ rate_hz = 250
 """
 
 
+CERTIFICATE = """\
+-----BEGIN CERTIFICATE-----
+MIIBmzCCAUGgAwIBAgIUdUG7EWYE0E28xzi6rxgcLgymD5wwCgYIKoZIzj0EAwIw
+FDESMBAGA1UEAwwJbG9jYWxob3N0MCAXDTI2MTEyMzIyMjYyM1oYDzIxMjYxMDMw
+MjIyNjIzWjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjO
+PQMBBwNCAASxcTGJT5RjWSDONZfWS2ZpsFIvOEXyWorYXkoKHKqUCXo0N8bxzNZX
+z9g8s1J70ez1AC1o7QgukYf5YF7oGGr7o28wbTAdBgNVHQ4EFgQUvMb4L5ZzoBSr
+bej4Aw0cLG75JrAwHwYDVR0jBBgwFoAUvMb4L5ZzoBSrbej4Aw0cLG75JrAwDwYD
+VR0TAQH/BAUwAwEB/zAaBgNVHREEEzARgglsb2NhbGhvc3SHBH8AAAEwCgYIKoZI
+zj0EAwIDSAAwRQIgDqWwVwS4i4XMlRI28F9P0BlGqmyaui4oxcrTa+mLxRsCIQC1
+sVdRtAadyG010f8jKDu7rAk5mgRnBX4NsML3Q8/a/g==
+-----END CERTIFICATE-----
+"""
+"""Self-signed, for "localhost"; its key was thrown away."""
+
 SECRET = "hunter2"  # noqa: S105 - what must never be shown
 
 
@@ -240,13 +255,22 @@ def test_a_password_file_without_a_password_is_a_fault(tmp_path: Path, content: 
 
 
 def test_a_certificate_authority_turns_tls_on(tmp_path: Path) -> None:
-    (tmp_path / "ca.pem").write_text("")
+    (tmp_path / "ca.pem").write_text(CERTIFICATE)
     text = GOOD.replace('host = "broker.local"', 'ca_file = "ca.pem"')
 
     mqtt = read(text, tmp_path).mqtt
 
     assert (mqtt.tls, mqtt.port, mqtt.ca_file) == (True, 8883, tmp_path / "ca.pem")
     assert one_fault(text.replace("ca_file", "tls = false\nca_file"), folder=tmp_path)[:2] == (4, "mqtt.tls")
+
+
+def test_a_file_without_a_certificate_is_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "empty.pem").write_text("")
+    (tmp_path / "own.pem").write_text(CERTIFICATE)
+    text = GOOD.replace('host = "broker.local"', 'ca_file = "empty.pem"')
+
+    assert "no PEM certificate" in one_fault(text, folder=tmp_path)[2]
+    assert "its key is missing" in one_fault(text.replace('ca_file = "empty', 'cert_file = "own'), folder=tmp_path)[2]
 
 
 def test_duplicates_name_both_lines() -> None:
