@@ -5,8 +5,8 @@ an `sgv` from 0 to 12 mg/dL, where Dexcom receivers send error codes. "LOW" and 
 ends of the sensor's range. `direction`, `delta` and `noise` are not read: trends are the agent's own to compute.
 
 `sgv` is mg/dL. xDrip's `units_hint` names the unit its owner looks at, and its `sgv` stays mg/dL; senders that convert
-exist too. So with the hint "mmol", or mmol/L configured as the unit sent, the values are taken for mmol/L only if all of
-them lie below 36, where no sensor's mg/dL does and every sensor's mmol/L does.
+exist too. So with the hint "mmol", or mmol/L configured as the unit sent, the values are taken for mmol/L only if all
+of them lie below 36, where no sensor's mg/dL does and every sensor's mmol/L does.
 """
 
 from __future__ import annotations
