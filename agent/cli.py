@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 (one line an option)
     parser = argparse.ArgumentParser(
         prog="vagus", description="Edge agent for wearable health streams: sensors in, alerts out.", epilog=DISCLAIMER
     )

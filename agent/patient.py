@@ -101,6 +101,12 @@ class PatientState:
         )
 
     @property
+    def frontier_ns(self) -> int | None:
+        """Stream time just past the newest data of any stream; None before the first."""
+        ends = [state.last.end_ns for state in self.streams.values() if state.last is not None]
+        return max(ends, default=None)
+
+    @property
     def coverage(self) -> Seconds:
         missing_ns = sum(state.missing_ns for state in self.streams.values() if state.stream.kind == "ecg")
         return Seconds(float(self.seen_s), float(self.good_s), missing_ns / NS_PER_S)

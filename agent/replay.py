@@ -16,7 +16,7 @@ from agent.alarms.observation import Beat, BeatStatus, Observation, Quality
 from agent.engine import Engine
 from agent.inference import BeatClassifier, PackBeatClassifier
 from agent.ingest.replay import EPOCH_NS, RecordStream, record_chunks, record_streams
-from agent.ingest.wfdb import read_header
+from agent.ingest.wfdb import Header, RecordError, read_header
 from agent.patient import Person
 from firmware_bridge.chunk import NS_PER_S, Chunk
 
@@ -55,12 +55,16 @@ def replay(
         yield from engine.step([chunk for chunk in chunks if chunk is not None])
 
 
-def _ecg(path: Path) -> RecordStream:
-    header = read_header(path)
-    stream = record_streams(header, patient=path.name).get("ecg")
+def ecg_of(header: Header, patient: str) -> RecordStream:
+    """A record's ECG as the stream of `patient`; raises RecordError where it has none."""
+    stream = record_streams(header, patient).get("ecg")
     if stream is None:
-        raise ValueError(f"{path}: none of its signals is in volts, so there is no ECG to replay")
+        raise RecordError(header.path, "none of its signals is in volts: no ECG to replay")
     return stream
+
+
+def _ecg(path: Path) -> RecordStream:
+    return ecg_of(read_header(path), path.name)
 
 
 @dataclass(slots=True)
@@ -101,7 +105,6 @@ def observe(record: Path, classifier: BeatClassifier | None, *, mains_hz: float 
 
 def replay_command(args: argparse.Namespace) -> int:
     """`vagus replay`: the alerts of recordings, as sentences or as canonical JSON lines."""
-    from agent.ingest.wfdb import RecordError  # noqa: PLC0415
     from agent.uplink.messages import canonical_json  # noqa: PLC0415
 
     try:

@@ -1,0 +1,270 @@
+"""What the agent says of itself: the retained status, and the vital signs for display.
+
+Display data is published straight away and is not promised: it is the first to go when anything is short.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from typing import Literal
+
+from agent import __version__
+from agent.inference import PackBeatClassifier
+from agent.ingest.mqtt import MqttSource
+from agent.mqtt import ConnectionStatus, MqttConnection, MqttError, PublishResult
+from agent.patient import PatientState, StreamState
+from agent.uplink.messages import (
+    StatusMessage,
+    StreamHealth,
+    VitalMessage,
+    offline_payload,
+    rfc3339,
+    status_message,
+    vital_message,
+)
+from agent.uplink.outbox import Outgoing
+from agent.uplink.publisher import Publisher
+from agent.worker import Worker
+
+log = logging.getLogger(__name__)
+
+VITALS_S = 2.0
+DISPLAY_BACKLOG = 200
+"""Display messages under way at once; more are not sent at all."""
+
+StreamWord = Literal["ok", "waiting", "silent", "late", "poor"]
+
+
+class Health:
+    """Publishes status every so often and on every change that a subscriber should know at once, and vital signs."""
+
+    def __init__(
+        self,
+        worker: Worker,
+        thread: Executor,
+        uplink: MqttConnection,
+        publisher: Publisher,
+        source: MqttSource | None,
+        ingest: MqttConnection | None,
+        classifier: PackBeatClassifier | None,
+        model_fault: str,
+    ) -> None:
+        self._worker, self._thread, self._uplink, self._publisher = worker, thread, uplink, publisher
+        self._source, self._ingest = source, ingest
+        self._classifier, self._model_fault = classifier, model_fault
+        self._started_ns = time.time_ns()
+        self._under_way = 0
+        self._last_vital: dict[tuple[str, str], str] = {}
+        self._shed = 0
+        self._changed = asyncio.Event()
+        self._said: tuple[str, ...] = ()
+        for connection in (uplink, ingest):
+            if connection is not None:
+                connection.add_listener(self._connection_changed)
+
+    def changed(self) -> None:
+        """Something happened that the status should say now."""
+        self._changed.set()
+
+    def _connection_changed(self, status: ConnectionStatus) -> None:
+        (log.info if status.connected else log.warning)("%s", status.detail)
+        self._changed.set()
+
+    async def run(self, every_s: float) -> None:
+        """Publish status and vital signs until cancelled."""
+        loop = asyncio.get_running_loop()
+        due_s = loop.time()
+        while True:
+            if self._uplink.is_connected:
+                vitals = await loop.run_in_executor(self._thread, self._vitals)
+                for vital in vitals:
+                    self._show(vital_message(vital, self._worker.topics))
+                reasons = tuple(self._reasons())
+                if loop.time() >= due_s or self._changed.is_set() or reasons != self._said:
+                    self._changed.clear()
+                    due_s, self._said = loop.time() + every_s, reasons
+                    await self._say()
+            try:
+                await asyncio.wait_for(self._changed.wait(), VITALS_S)
+            except TimeoutError:
+                continue
+
+    async def goodbye(self) -> None:
+        """Tell subscribers that monitoring stops now, and on purpose."""
+        if not self._uplink.is_connected:
+            return
+        topics = self._worker.topics
+        try:
+            async with asyncio.timeout(2.0):
+                await self._uplink.publish(
+                    topics.status, offline_payload(topics.agent, "stopped on request"), qos=1, retain=True
+                )
+        except (MqttError, TimeoutError) as error:
+            log.warning("could not say goodbye: %s", error)
+
+    async def _say(self) -> None:
+        status = await asyncio.get_running_loop().run_in_executor(self._thread, self._status)
+        outgoing = status_message(status, self._worker.topics)
+        try:
+            async with asyncio.timeout(10.0):
+                await self._uplink.publish(
+                    outgoing.topic, outgoing.payload, qos=1, retain=True, content_type=outgoing.content_type
+                )
+        except (MqttError, TimeoutError) as error:
+            log.warning("status could not be published: %s", error)
+
+    def _show(self, outgoing: Outgoing) -> None:
+        if self._under_way >= DISPLAY_BACKLOG:
+            self._shed += 1
+            return
+        try:
+            sent = self._uplink.publish_nowait(
+                outgoing.topic,
+                outgoing.payload,
+                qos=0,
+                expiry_s=outgoing.expiry_s,
+                content_type=outgoing.content_type,
+            )
+        except MqttError:
+            self._shed += 1
+            return
+        self._under_way += 1
+        sent.add_done_callback(self._shown)
+
+    def _shown(self, sent: asyncio.Future[PublishResult]) -> None:
+        self._under_way -= 1
+        if not sent.cancelled():
+            sent.exception()  # display data that could not be sent is not worth a word
+
+    # -- drawn up on the worker's thread ------------------------------------------------------------------------------
+
+    def _vitals(self) -> list[VitalMessage]:
+        out: list[VitalMessage] = []
+        for patient in self._worker.engine.patients.values():
+            for vital in _vitals_of(patient):
+                key = (vital.patient, vital.code)
+                if self._last_vital.get(key) != vital.at:
+                    self._last_vital[key] = vital.at
+                    out.append(vital)
+        return out
+
+    def _reasons(self) -> list[str]:
+        reasons = []
+        if self._model_fault:
+            reasons.append(f"beats are not classified, no ventricular alarms: {self._model_fault}")
+        if self._worker.disk_full:
+            reasons.append("the disk is full: alerts are kept in memory only")
+        reasons += [f"{topic}: {reason}" for topic, reason in self._publisher.refused.items()]
+        if self._ingest is not None and not self._ingest.is_connected:
+            reasons.append(f"no input: {self._ingest.status.detail}")
+        if self._ingest is not None:
+            reasons += [f"no input: denied to subscribe to {f}" for f in self._ingest.status.refused_subscriptions]
+        return reasons
+
+    def _status(self) -> StatusMessage:
+        now_ns = time.time_ns()
+        reasons = self._reasons()
+        depth = self._worker.outbox.depth()
+        counters = {
+            "ticks": self._worker.ticks,
+            "outbox_rows": depth.rows,
+            "outbox_bytes": depth.payload_bytes,
+            "display_shed": self._shed,
+            **(_flat(self._source.counters()) if self._source is not None else {}),
+        }
+        return StatusMessage(
+            agent=self._worker.topics.agent,
+            state="degraded" if reasons else "online",
+            at=rfc3339(now_ns),
+            version=__version__,
+            boot_id=self._worker.outbox.boot_id,
+            started_at=rfc3339(self._started_ns),
+            reasons=reasons,
+            streams=[
+                _stream_health(patient, state)
+                for patient in self._worker.engine.patients.values()
+                for state in patient.streams.values()
+            ],
+            backends={name: self._classifier.runtime for name, _ in self._classifier.identity}
+            if self._classifier
+            else {},
+            counters=counters,
+        )
+
+
+def _flat(counters: Mapping[str, int | dict[str, dict[str, int]]]) -> dict[str, int]:
+    """Counters of the source with the rejections of each device and reason as keys of their own."""
+    flat: dict[str, int] = {}
+    for name, value in counters.items():
+        if isinstance(value, int):
+            flat[name] = value
+            continue
+        flat |= {f"{name} {device}: {why}": n for device, reasons in value.items() for why, n in reasons.items()}
+    return flat
+
+
+def _vitals_of(patient: PatientState) -> Sequence[VitalMessage]:
+    out: list[VitalMessage] = []
+    track = patient.track
+    if track is not None and track.running and patient.heart_rate_bpm is not None:
+        at = rfc3339(track.frontier_ns)
+        good = [second.good for second in patient.seconds]
+        out.append(
+            VitalMessage(
+                patient=patient.person.id,
+                code="hr",
+                value=round(patient.heart_rate_bpm, 1),
+                unit="1/min",
+                at=at,
+                late=False,
+                quality=round(sum(good) / len(good), 3) if good else None,
+            )
+        )
+    out += [
+        VitalMessage(
+            patient=patient.person.id,
+            code=state.stream.kind,
+            value=float(state.last.samples[-1, 0]),
+            unit=state.last.stream.unit,
+            at=rfc3339(state.last.t0_ns),
+            late=False,
+        )
+        for state in patient.streams.values()
+        if state.last is not None and not state.stream.rate_hz
+    ]
+    return out
+
+
+def _stream_health(patient: PatientState, state: StreamState) -> StreamHealth:
+    word, detail = _stream_word(patient, state)
+    return StreamHealth(
+        patient=patient.person.id,
+        device=state.stream.device,
+        channel=state.stream.channel,
+        kind=state.stream.kind,
+        state=word,
+        last_sample_at=None if state.last is None else rfc3339(state.last.end_ns),
+        detail=detail,
+    )
+
+
+def _stream_word(patient: PatientState, state: StreamState) -> tuple[StreamWord, str]:
+    if state.last is None:
+        return "waiting", "nothing has come yet"
+    active = patient.states.active
+    if state.silence.name in active:
+        return "silent", active[state.silence.name].text
+    ecg = patient.person.ecg
+    if ecg is not None and state.stream.key == ecg.key:
+        for rule in ("lead_off", "poor_signal"):
+            if rule in active:
+                return "poor", active[rule].text
+    return "ok", _counts(state.aligner.counts)
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} × {reason}" for reason, count in sorted(counts.items()))

@@ -1,0 +1,256 @@
+"""The running agent: sources fill a bounded queue, one worker thread steps and commits, the publisher drains.
+
+This is where clocks are read. Everything that decides is in the engine, everything that lasts is in the outbox.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import ssl
+import sys
+import time
+from collections.abc import Awaitable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from dataclasses import replace
+
+from agent import __version__
+from agent.alarms.alert import AlertEvent
+from agent.config import Config, MqttConfig, WfdbSource, streams
+from agent.engine import Engine
+from agent.health import Health
+from agent.inference import PackBeatClassifier
+from agent.ingest.mqtt import MqttSource, StreamConfig
+from agent.ingest.replay import RecordStream, ReplaySource, record_chunks
+from agent.ingest.source import Delivery, Source
+from agent.ingest.wfdb import read_header
+from agent.logs import configure_logging
+from agent.mqtt import MqttConnection, Will
+from agent.patient import Person
+from agent.replay import ecg_of, shipped_beat_classifier
+from agent.uplink.messages import JSON_TYPE, offline_payload
+from agent.uplink.outbox import Outbox, OutboxError, Outgoing
+from agent.uplink.publisher import Publisher
+from agent.uplink.topics import Topics
+from agent.worker import Worker
+from firmware_bridge.chunk import CANONICAL_UNIT, Chunk
+from models.manifest import PackError
+
+log = logging.getLogger(__name__)
+
+QUEUE_DELIVERIES = 512
+"""Deliveries that may wait for the worker; past it the broker keeps the rest."""
+BATCH_DELIVERIES = 256
+GATHER_S = 0.01
+"""After the first delivery of a tick, wait this long for others: one commit then serves them all."""
+IDLE_S = 0.25
+"""With no data, time is let pass this often, so that silence is noticed."""
+STATUS_S = 10.0
+GOODBYE_S = 3.0
+"""An orderly stop waits this long for the broker to take what is left."""
+
+
+class Supervisor:
+    """One agent process, from a config."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._topics = Topics(config.agent.id)
+        self._streams = {place: StreamConfig(*expected) for place, expected in streams(config).items()}
+        self._classifier, self._model_fault = _classifier()
+        self._persons = _persons(config, self._streams)
+        engine = Engine(
+            self._persons,
+            self._classifier,
+            mains_hz=config.agent.mains_hz,
+            late_after_s=config.agent.late_after_s,
+        )
+        self._wall = config.agent.time == "wall"
+        config.agent.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        outbox = Outbox(config.agent.state_dir / "outbox.sqlite", config.outbox.max_mb << 20)
+        self._worker = Worker(engine, outbox, self._topics, wall=self._wall)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="worker")
+        self._queue: asyncio.Queue[Delivery] = asyncio.Queue(QUEUE_DELIVERIES)
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        """Run until `stop` is called."""
+        loop = asyncio.get_running_loop()
+        mqtt = self._config.mqtt
+        async with AsyncExitStack() as stack:
+            will = Will(self._topics.status, offline_payload(self._config.agent.id), content_type=JSON_TYPE)
+            uplink = await stack.enter_async_context(_connection(mqtt, mqtt.client_id, will=will))
+            source, ingest = None, None
+            if self._streams:
+                ingest = await stack.enter_async_context(_connection(mqtt, f"{mqtt.client_id}-in"))
+                source = MqttSource(ingest, self._streams)
+            publisher = Publisher(
+                uplink,
+                self._worker.outbox,
+                self._thread,
+                on_change=lambda: health.changed(),  # noqa: PLW0108 (health is made from the publisher)
+            )
+            health = Health(
+                self._worker, self._thread, uplink, publisher, source, ingest, self._classifier, self._model_fault
+            )
+            resumed = await loop.run_in_executor(
+                self._thread, self._worker.recover, source.decode_again if source else _decode_nothing
+            )
+            log.info("agent %s, vagus %s: %s", self._config.agent.id, __version__, resumed)
+            async with asyncio.TaskGroup() as tasks:
+                publishing = tasks.create_task(publisher.run(), name="publisher")
+                feeding = [
+                    tasks.create_task(health.run(STATUS_S), name="health"),
+                    tasks.create_task(self._work(uplink, publisher, health), name="worker"),
+                    *(tasks.create_task(one.run(self._queue.put)) for one in self._sources(source)),
+                ]
+                await self._stopping.wait()
+                log.info("stopping")
+                for task in feeding:
+                    task.cancel()
+                await asyncio.gather(*feeding, return_exceptions=True)
+                await loop.run_in_executor(self._thread, self._worker.save_all)
+                await _at_most(GOODBYE_S, publisher.drained())
+                publishing.cancel()
+            await health.goodbye()
+        await loop.run_in_executor(self._thread, self._worker.outbox.close)
+        self._thread.shutdown()
+
+    def _sources(self, mqtt: MqttSource | None) -> list[Source]:
+        replays = [
+            _replay(patient.id, source)
+            for patient in self._config.patients
+            for source in patient.sources
+            if isinstance(source, WfdbSource)
+        ]
+        return [*replays, mqtt] if mqtt else [*replays]
+
+    def stop(self) -> None:
+        """End `run`: state is saved, subscribers are told."""
+        self._stopping.set()
+
+    async def _work(self, uplink: MqttConnection, publisher: Publisher, health: Health) -> None:
+        """Tick after tick: take what has come, step, commit, acknowledge, and let the publisher know."""
+        loop = asyncio.get_running_loop()
+        sent_unsaved: set[int] = set()
+        while True:
+            deliveries = await self._gather()
+            now_ns = time.time_ns() if self._wall else None
+            events = await loop.run_in_executor(self._thread, self._worker.tick, deliveries, now_ns)
+            for delivery in deliveries:
+                delivery.ack()
+            if self._worker.unsaved:
+                _send_unsaved(uplink, self._worker.unsaved, sent_unsaved)
+                health.changed()
+            elif sent_unsaved:
+                sent_unsaved.clear()
+                health.changed()
+            if events:
+                publisher.wake()
+                _log(events)
+
+    async def _gather(self) -> Sequence[Delivery]:
+        try:
+            first = await asyncio.wait_for(self._queue.get(), IDLE_S)
+        except TimeoutError:
+            return ()
+        await asyncio.sleep(GATHER_S)
+        deliveries = [first]
+        while len(deliveries) < BATCH_DELIVERIES and not self._queue.empty():
+            deliveries.append(self._queue.get_nowait())
+        return deliveries
+
+
+def run_agent(config: Config) -> int:
+    """`vagus run`: until SIGTERM or SIGINT. 0 on a clean stop, 1 when the agent could not go on."""
+
+    configure_logging(config.agent.log)
+    try:
+        asyncio.run(_run_until_told(config))
+    except OutboxError as error:
+        sys.stderr.write(f"vagus run: {error}\n")
+        return 1
+    return 0
+
+
+async def _run_until_told(config: Config) -> None:
+    supervisor = Supervisor(config)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, supervisor.stop)
+    await supervisor.run()
+
+
+def _connection(mqtt: MqttConfig, client_id: str, will: Will | None = None) -> MqttConnection:
+    tls = None
+    if mqtt.tls:
+        tls = ssl.create_default_context(cafile=str(mqtt.ca_file) if mqtt.ca_file else None)
+        if mqtt.cert_file:
+            tls.load_cert_chain(str(mqtt.cert_file), str(mqtt.key_file) if mqtt.key_file else None)
+    return MqttConnection(
+        mqtt.host, mqtt.port, client_id, username=mqtt.username, password=mqtt.password, tls=tls, will=will
+    )
+
+
+def _persons(config: Config, expected: Mapping[tuple[str, str], StreamConfig]) -> list[Person]:
+    """Everybody to be watched, with the streams in the units they have past the codec."""
+    persons = []
+    for patient in config.patients:
+        belonging = [
+            replace(one.stream, unit=CANONICAL_UNIT[one.stream.kind])
+            for one in expected.values()
+            if one.stream.patient == patient.id
+        ]
+        for source in patient.sources:
+            if isinstance(source, WfdbSource):
+                belonging.append(_record(patient.id, source).stream)
+        persons.append(Person(patient.id, tuple(belonging), patient.limits))
+    return persons
+
+
+def _replay(patient: str, source: WfdbSource) -> ReplaySource:
+    return ReplaySource(record_chunks(source.path, _record(patient, source)), speed=source.speed or None)
+
+
+def _record(patient: str, source: WfdbSource) -> RecordStream:
+    """The ECG of a recording; the config has made sure that the file is there."""
+    return ecg_of(read_header(source.path), patient)
+
+
+def _classifier() -> tuple[PackBeatClassifier | None, str]:
+    """The beat model, or None and the reason: the agent then goes on without classes, and says so."""
+    try:
+        return shipped_beat_classifier(), ""
+    except PackError as error:
+        log.error("beat model cannot be used, beats stay unclassified: %s", error)  # noqa: TRY400
+        return None, str(error)
+
+
+def _decode_nothing(_topic: str, _content_type: str | None, _payload: bytes) -> tuple[Chunk, ...]:
+    return ()
+
+
+def _send_unsaved(uplink: MqttConnection, unsaved: Sequence[Outgoing], sent: set[int]) -> None:
+    """With a full disk an alert goes out at once, from memory; it is published again once it could be saved."""
+    for message in unsaved:
+        if id(message) not in sent and uplink.is_connected:
+            sent.add(id(message))
+            under_way = uplink.publish_nowait(
+                message.topic, message.payload, qos=1, retain=message.retain, content_type=message.content_type
+            )
+            under_way.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+
+async def _at_most(seconds: float, awaitable: Awaitable[None]) -> None:
+    try:
+        await asyncio.wait_for(awaitable, seconds)
+    except TimeoutError:
+        log.warning("not everything could be published before the stop: it stays in the outbox")
+
+
+def _log(events: Sequence[AlertEvent]) -> None:
+    for event in events:
+        level = logging.WARNING if event.phase.value == "start" and event.priority.rank == 0 else logging.INFO
+        log.log(level, "%s %s %s %s: %s", event.patient, event.priority, event.phase, event.rule, event.text)

@@ -1,0 +1,198 @@
+"""The one thread that steps the engine and commits: what a tick implies is on disk before anyone is told.
+
+A crash loses nothing: each patient's state is a snapshot plus the inputs since, both in the outbox's file and written
+in the same transaction as the messages they led to. After a restart the inputs are stepped over again and the events
+they give are known already.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from agent.alarms.alert import AlertEvent, Category, Phase, Priority, alert_id
+from agent.engine import Engine
+from agent.ingest.source import Delivery
+from agent.uplink.messages import alert_messages
+from agent.uplink.outbox import JournalEntry, Outbox, OutboxFull, Outgoing
+from agent.uplink.topics import Topics
+from firmware_bridge.chunk import NS_PER_S, Chunk
+
+log = logging.getLogger(__name__)
+
+SNAPSHOT_AFTER_ENTRIES = 60
+"""Inputs of one patient journalled since the last snapshot that make a new one worth its bytes."""
+UNSAVED_MESSAGES = 5_000
+"""Messages kept in memory while the disk is full; the least urgent go first past this."""
+
+Decode = Callable[[str, str | None, bytes], Sequence[Chunk]]
+
+
+class Worker:
+    """Engine and outbox of one process. Every method belongs to one thread."""
+
+    def __init__(self, engine: Engine, outbox: Outbox, topics: Topics, *, wall: bool) -> None:
+        """`wall`: whether the clock counts; False in a replay, where the newest sample is now."""
+        self.engine, self.outbox, self.topics = engine, outbox, topics
+        self._wall = wall
+        self._journalled: Counter[str] = Counter()
+        self._unsaved: list[Outgoing] = []
+        self._disk_full_since_ns: int | None = None
+        self.ticks = 0
+        self.busy_s = 0.0
+        """CPU time this thread has spent in ticks."""
+
+    @property
+    def disk_full(self) -> bool:
+        return self._disk_full_since_ns is not None
+
+    @property
+    def unsaved(self) -> Sequence[Outgoing]:
+        """Alerts that could not be put on disk, most of them also unpublished: they must get out all the same."""
+        return tuple(self._unsaved)
+
+    def recover(self, decode: Decode) -> str:
+        """Go on where the last process was stopped; returns what was found, in words."""
+        recovery = self.outbox.recover()
+        resumed = [name for name, blob in recovery.snapshots.items() if self._restore(name, blob)]
+        for entry in recovery.journal:
+            if entry.patient not in self.engine.patients:
+                continue
+            self.engine.step(decode(entry.topic, entry.content_type, entry.payload), entry.now_ns)
+            self._journalled[entry.patient] += 1
+        if not recovery.snapshots and not recovery.journal:
+            return "nothing to resume"
+        self._say_restarted()
+        return f"resumed {len(resumed)} of {len(self.engine.patients)} patients, {len(recovery.journal)} inputs again"
+
+    def _restore(self, patient: str, blob: bytes) -> bool:
+        known = patient in self.engine.patients and self.engine.restore(patient, blob)
+        if not known:
+            log.warning("state of %s does not fit this version or config: it starts afresh", patient)
+        return known
+
+    def _say_restarted(self) -> None:
+        """Every patient was unwatched for a while: said once, with how long; alarms that are on are said again."""
+        events: list[AlertEvent] = []
+        for patient in self.engine.patients.values():
+            frontier_ns = patient.frontier_ns
+            if frontier_ns is None:
+                continue
+            now_ns = time.time_ns() if self._wall else frontier_ns
+            unwatched_s = max(0.0, (now_ns - frontier_ns) / NS_PER_S)
+            event = AlertEvent(
+                alert_id=alert_id(patient.person.id, "agent_restarted", now_ns),
+                patient=patient.person.id,
+                rule="agent_restarted",
+                category=Category.TECHNICAL,
+                priority=Priority.LOW,
+                phase=Phase.START,
+                onset_ns=frontier_ns,
+                at_ns=now_ns,
+                text=f"The agent was restarted: not watched for {unwatched_s:.0f} s",
+            )
+            events += [event, ended(event, now_ns, "Watching again"), *patient.states.still_on(now_ns)]
+        self._commit(self._messages(events), (), {})
+
+    def tick(self, deliveries: Sequence[Delivery], now_ns: int | None) -> list[AlertEvent]:
+        """Step over what has come, and commit. On return all of it may be acknowledged."""
+        began_s = time.thread_time()
+        chunks = [chunk for delivery in deliveries for chunk in delivery.chunks]
+        events = self.engine.step(chunks, now_ns)
+        journal = [
+            JournalEntry(patient, delivery.topic, delivery.content_type, delivery.payload, now_ns)
+            for delivery in deliveries
+            for patient in dict.fromkeys(chunk.stream.patient for chunk in delivery.chunks)
+            if patient in self.engine.patients
+        ]
+        if events or journal or self._unsaved:
+            self._commit(self._messages(events), journal, self._due_snapshots(journal))
+        self.ticks += 1
+        self.busy_s += time.thread_time() - began_s
+        return events
+
+    def save_all(self) -> None:
+        """Snapshot every patient: before an orderly stop, so that the next start is quick."""
+        self._commit([], (), {patient: self.engine.snapshot(patient) for patient in self.engine.patients})
+
+    def _due_snapshots(self, journal: Sequence[JournalEntry]) -> dict[str, bytes]:
+        self._journalled.update(entry.patient for entry in journal)
+        due = [patient for patient in {entry.patient for entry in journal} if self._is_due(patient)]
+        for patient in due:
+            self._journalled[patient] = 0
+        return {patient: self.engine.snapshot(patient) for patient in due}
+
+    def _is_due(self, patient: str) -> bool:
+        return self._journalled[patient] >= SNAPSHOT_AFTER_ENTRIES
+
+    def _messages(self, events: Sequence[AlertEvent]) -> list[Outgoing]:
+        committed_ns = time.time_ns()
+        return [
+            message
+            for event in events
+            for message in alert_messages(
+                event,
+                self.topics,
+                seq=self.outbox.next_seq(),
+                boot_id=self.outbox.boot_id,
+                committed_ns=committed_ns,
+            )
+        ]
+
+    def _commit(
+        self, outgoing: Sequence[Outgoing], journal: Sequence[JournalEntry], snapshots: dict[str, bytes]
+    ) -> None:
+        """One transaction; with a full disk the watching goes on from memory, and that is said."""
+        try:
+            self.outbox.commit([*self._unsaved, *outgoing], journal, snapshots)
+        except OutboxFull as error:
+            self._keep_in_memory(outgoing, str(error))
+            return
+        self._unsaved.clear()
+        if self._disk_full_since_ns is not None:
+            began_ns, self._disk_full_since_ns = self._disk_full_since_ns, None
+            log.warning("the disk has room again: all alerts are saved")
+            event = ended(self._disk_full_event(began_ns), time.time_ns(), "The disk has room again, alerts are saved")
+            self._commit(self._messages([event]), (), {})
+
+    def _keep_in_memory(self, outgoing: Sequence[Outgoing], reason: str) -> None:
+        if self._disk_full_since_ns is None:
+            self._disk_full_since_ns = time.time_ns()
+            log.critical("%s: alerts are kept in memory and would be lost by a crash", reason)
+            self._unsaved += self._messages([self._disk_full_event(self._disk_full_since_ns)])
+        self._unsaved += [message for message in outgoing if message.kind == "alert"]
+        if len(self._unsaved) > UNSAVED_MESSAGES:
+            self._unsaved.sort(key=lambda message: message.priority)
+            del self._unsaved[UNSAVED_MESSAGES:]
+
+    def _disk_full_event(self, since_ns: int) -> AlertEvent:
+        agent = self.topics.agent
+        return AlertEvent(
+            alert_id=alert_id(agent, "outbox_full", since_ns),
+            patient=agent,
+            rule="outbox_full",
+            category=Category.TECHNICAL,
+            priority=Priority.MEDIUM,
+            phase=Phase.START,
+            onset_ns=since_ns,
+            at_ns=since_ns,
+            text="The disk is full: alerts are kept in memory only",
+        )
+
+
+def ended(event: AlertEvent, at_ns: int, text: str) -> AlertEvent:
+    """The end of the alarm that `event` began."""
+    return AlertEvent(
+        event.alert_id,
+        event.patient,
+        event.rule,
+        event.category,
+        event.priority,
+        Phase.END,
+        event.onset_ns,
+        at_ns,
+        text,
+        event.late,
+    )
