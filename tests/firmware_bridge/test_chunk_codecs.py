@@ -264,3 +264,15 @@ def test_cbor_that_is_hostile_or_broken_is_refused_in_words(payload: bytes) -> N
     with pytest.raises(DecodeError) as raised:
         cbor_chunk.decode(payload, ECG)
     assert len(str(raised.value)) < 250
+
+
+@pytest.mark.parametrize("stride", [1, 37])
+def test_the_largest_chunks_come_back_whole(stride: int) -> None:
+    counts = (np.arange(MAX_CHUNK_SAMPLES // stride) * 7919 % 1000).astype("<i2")
+    typed = cbor2.dumps(fields(samples=cbor2.CBORTag(77, counts.tobytes())))
+    listed = cbor2.dumps(fields(samples=counts.tolist()))
+    for payload in (typed, listed):
+        (got,) = cbor_chunk.decode(payload, ECG)
+        assert (got.samples[:, 0] == counts).all()
+        with pytest.raises(DecodeError, match="bytes follow the CBOR map"):
+            cbor_chunk.decode(payload + b"\0", ECG)
