@@ -1,0 +1,153 @@
+"""Whether a second of ECG can be judged, and if not, why; a still heart is not a loose electrode."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from agent.signal.resample import ANALYSIS_RATE_HZ
+
+Signal = npt.NDArray[np.float64]
+
+SECOND = ANALYSIS_RATE_HZ
+"""Samples that one mark covers."""
+
+FLAT_RANGE_MV = 0.001
+"""A second whose samples span less than 1 µV is no signal: amplifier noise alone is 10 to 50 µV peak to peak, so an
+asystole's baseline on a live electrode spans more, and a real converter's last bit is above it too."""
+SATURATED_SHARE = 0.2
+"""Share of a second spent exactly at that second's largest or smallest value, when it is also ..."""
+SATURATED_MV = 1.0
+"""... at least this far from the other end: clipping at a rail while the signal still moves."""
+DRIFT_MV = 10.0
+"""Range of the low-passed signal within a second that no heart makes; ECG front ends clip at 5 to 10 mV."""
+LEAD_OFF_MAINS_MV = 0.5
+"""RMS above 40 Hz (in effect mains) beyond which the electrode does not hold: a good one shows 0.01 to 0.05 mV."""
+NOISE_HIGH_MV = 0.2
+"""RMS above 40 Hz beyond which muscle or mains hides waves, when it is also ..."""
+NOISE_SHARE = 0.5
+"""... more than this share of the whole second's RMS about its mean."""
+WANDER_RATIO = 12.0
+"""Range of the morphology path against that of the detection path: a heart's own stays far below, motion exceeds it."""
+WANDER_MV = 3.0
+"""Range from which that ratio counts."""
+
+_PER_SECOND = 4
+_LAG = 12
+
+
+@dataclass(frozen=True, slots=True)
+class QualityMark:
+    """The verdict on one second."""
+
+    start_index: int
+    end_index: int
+    """Samples [start, end) at 250 Hz since the stretch began."""
+    good: bool
+    score: float
+    """1 for a clean second down to 0 for none; `good` is 0.5 and above."""
+    reason: str
+    """"" | "flat" | "saturated" | "lead off" | "noise"."""
+
+
+@dataclass(slots=True, eq=False)
+class QualityState:
+    """One patient's unfinished second; mutated by `SignalQuality.push`."""
+
+    pending: Signal
+    """(3, 249): raw, detection and morphology samples of the unfinished second, the first `filled` of them valid."""
+    filled: int = 0
+    seconds: int = 0
+    """Whole seconds judged since the stretch began."""
+
+
+class SignalQuality:
+    """One mark a second of the stretch's own 250-sample grid, each from that second alone.
+
+    Absence of QRS is not a fault: a second is refused only for what a heart, beating or not, cannot do (samples that
+    do not change at all, clipping, drift beyond any front end's range) or for noise that hides it.
+    """
+
+    def new_state(self) -> QualityState:
+        """Memory for a stretch that has not begun."""
+        return QualityState(np.zeros((3, SECOND - 1)))
+
+    def push(
+        self, states: Sequence[QualityState], x: Signal, detection: Signal, morphology: Signal
+    ) -> list[list[QualityMark]]:
+        """Take the next samples, each array [rows, n] in mV; return each row's marks for the seconds they complete.
+
+        `x` is the unfiltered signal, the others `EcgFilters`' two paths. Raises ValueError when shapes disagree.
+        """
+        if not (x.shape == detection.shape == morphology.shape) or x.ndim != 2 or len(x) != len(states):
+            raise ValueError(
+                f"signals have shapes {x.shape}, {detection.shape} and {morphology.shape}, expected ({len(states)}, n)"
+            )
+        marks: list[list[QualityMark]] = [[] for _ in states]
+        new = np.stack((x, detection, morphology), axis=1)
+        whole: list[Signal] = []
+        owner: list[int] = []
+        for i, state in enumerate(states):
+            total = state.filled + x.shape[1]
+            if total < SECOND:
+                state.pending[:, state.filled : total] = new[i]
+                state.filled = total
+                continue
+            signals = np.concatenate((state.pending[:, : state.filled], new[i]), axis=1)
+            for start in range(0, total - SECOND + 1, SECOND):
+                whole.append(signals[:, start : start + SECOND])
+                owner.append(i)
+            state.filled = total % SECOND
+            state.pending[:, : state.filled] = signals[:, total - state.filled :]
+        if not whole:
+            return marks
+        for i, (score, reason) in zip(owner, _judge(np.stack(whole)), strict=True):
+            state = states[i]
+            start = state.seconds * SECOND
+            state.seconds += 1
+            marks[i].append(QualityMark(start, start + SECOND, score >= 0.5, score, reason))
+        return marks
+
+
+def _judge(seconds: Signal) -> list[tuple[float, str]]:
+    """Score and reason for each of (n, 3, 250) seconds."""
+    x, detection, morphology = seconds[:, 0], seconds[:, 1], seconds[:, 2]
+    low, high = x.min(axis=1), x.max(axis=1)
+    span = high - low
+    at_rail = np.maximum((x == low[:, None]).sum(axis=1), (x == high[:, None]).sum(axis=1)) / SECOND
+    # The high-frequency residue is differenced twice, so that slow waves do not count, and scaled to its RMS.
+    residue = x[:, 2:] - 2.0 * x[:, 1:-1] + x[:, :-2]
+    hiss = _rms(residue) / 6**0.5
+    activity = _rms(x - _mean(x)[:, None])
+    wander = morphology.max(axis=1) - morphology.min(axis=1)
+    beat = detection.max(axis=1) - detection.min(axis=1)
+
+    # Each fault as a number that reaches 1 where the second becomes unusable.
+    clipping = np.where(span >= SATURATED_MV, at_rail / SATURATED_SHARE, 0.0)
+    loose = np.maximum(wander / DRIFT_MV, hiss / LEAD_OFF_MAINS_MV)
+    hissing = np.minimum(hiss / NOISE_HIGH_MV, hiss / (NOISE_SHARE * np.maximum(activity, 1e-9)))
+    wandering = np.minimum(wander / WANDER_MV, wander / (WANDER_RATIO * np.maximum(beat, 1e-9)))
+    flat = span < FLAT_RANGE_MV
+    faults = np.stack((clipping, loose, hissing, wandering), axis=1)
+    names = ("saturated", "lead off", "noise", "noise")
+    worst = np.argmax(faults, axis=1)
+    largest = faults[np.arange(len(faults)), worst]
+    scores = np.where(flat, 0.0, np.clip(1.0 - 0.5 * largest, 0.0, 1.0))
+    return [
+        (score, "flat" if is_flat else names[fault] if score < 0.5 else "")
+        for score, fault, is_flat in zip(scores.tolist(), worst.tolist(), flat.tolist(), strict=True)
+    ]
+
+
+def _mean(x: Signal) -> Signal:
+    """Mean over axis 1."""
+    mean: Signal = x.sum(axis=1) / x.shape[1]
+    return mean
+
+
+def _rms(x: Signal) -> Signal:
+    """Root mean square over axis 1."""
+    return np.sqrt(_mean(x * x))
