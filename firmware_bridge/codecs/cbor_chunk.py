@@ -79,7 +79,12 @@ def _load(payload: bytes) -> object:
     source = io.BytesIO(check_size(payload))
     try:
         document = cbor2.CBORDecoder(
-            source, max_depth=_MAX_DEPTH, allow_duplicate_keys=False, semantic_decoders=_REFUSED_TAGS
+            source,
+            max_depth=_MAX_DEPTH,
+            allow_duplicate_keys=False,
+            # Integer keys can be chosen to collide, and a megabyte of them would take minutes to put in a map.
+            strict_hashable_types=True,
+            semantic_decoders=_REFUSED_TAGS,
         ).decode()
     except cbor2.CBORDecodeError as error:
         raise DecodeError(f"not CBOR a sensor sends: {str(error)[:120]}") from None
