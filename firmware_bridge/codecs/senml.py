@@ -96,8 +96,7 @@ def _resolve(document: object) -> list[_Record]:
     resolved = []
     for i, item in enumerate(document):
         record = mapping(item, f"record {i}")
-        unknown = next((key for key in record if key.endswith("_")), None)
-        if unknown is not None:
+        if not record.keys() <= _KEYS and (unknown := next((key for key in record if key.endswith("_")), None)):
             raise DecodeError(f"record {i} has {shown(unknown)}, which whoever does not know it must refuse")
         if record.get("bver", VERSION) != VERSION:
             raise DecodeError(f"record {i}: bver is {shown(record['bver'])}, expected {VERSION}")
@@ -133,7 +132,8 @@ def _of_stream(records: list[_Record], stream: Stream) -> list[tuple[int, _Recor
         wanted = next(({name: 0} for name in wanted if name and any(name_part(n) == name for n in names)), {})
     else:
         wanted = {name: column for column, name in enumerate(stream.channels)}
-    chosen = [(wanted[part], record) for record in records if (part := name_part(record.name)) in wanted]
+    columns = {name: wanted[part] for name in names if (part := name_part(name)) in wanted}
+    chosen = [(columns[record.name], record) for record in records if record.name in columns]
     if not chosen:
         there = ", ".join(sorted(map(shown, names))[:8])
         raise DecodeError(f"{stream.key}: no record is this stream's; the names are {there}")
