@@ -30,6 +30,10 @@ _RR = (
     "rr_irregularity32",
     "rr_trend",
     "rr_short_share",
+    "rr_vs_mean128",
+    "rr_vs_mean512",
+    "rr_vs_mean2048",
+    "rr_fast_run",
 )
 _SHAPE = (
     "qrs_similarity_normal",
@@ -55,7 +59,7 @@ _SHAPE = (
 )
 _HISTORY = tuple(
     f"{name}_prev{lag}"
-    for name in ("qrs_similarity_normal", "p_correlation", "qrs_width_ratio")
+    for name in ("qrs_similarity_normal", "p_correlation", "p_difference", "t_difference")
     for lag in (1, 2, 3, 4)
 )
 

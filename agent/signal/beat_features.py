@@ -51,6 +51,7 @@ _SHIFTED_WINDOWS = np.array([np.clip(np.arange(WINDOW_SAMPLES // 2) + s, 0, WIND
 
 _QUANTILES = np.array([0.10, 0.25, 0.50, 0.75, 0.90])
 _SLOW_STEP = 0.006  # log RR a beat: a lasting change of rate is learnt in some minutes, a run of ectopy is not
+_MEAN_BEATS = np.array([128.0, 512.0, 2048.0])  # the longest outlasts a supraventricular tachycardia of many minutes
 _SAME_CLUSTER = 0.80
 _MEMORY_BEATS = 600.0
 _TEMPLATE_BEATS = 32.0
@@ -59,6 +60,7 @@ _MIN_AMPLITUDE_MV = 0.05
 _RR_LENGTH = 33
 _HISTORY_LENGTH = 4
 _LIMIT = 4.0
+_REMEMBERED = [CONTEXT.index(name) for name in CONTEXT if f"{name}_prev1" in CONTEXT]
 
 
 def _float32(*shape: int) -> Float32:
@@ -77,6 +79,10 @@ class FeatureState:
     """Slow quantiles of log RR (s)."""
     rr_log: Float64 = field(default_factory=lambda: np.zeros(_RR_LENGTH))
     """Recent log RR, newest last."""
+    rr_means: Float64 = field(default_factory=lambda: np.zeros(len(_MEAN_BEATS)))
+    """Means of log RR that fade over minutes, a quarter of an hour, an hour."""
+    fast_run: int = 0
+    """Beats since the last one that was not early by the longest mean."""
     cores: Float32 = field(default_factory=lambda: _float32(CLUSTERS, _CORE.stop - _CORE.start))
     """Mean QRS of each cluster, mV."""
     full: Float32 = field(default_factory=lambda: _float32(CLUSTERS, WINDOW_SAMPLES // 2))
@@ -90,8 +96,8 @@ class FeatureState:
     """Mean log of RR over the slow median, per cluster."""
     shape: Float64 = field(default_factory=lambda: np.ones((CLUSTERS, 3)))
     """Per cluster, of its late beats: mean QRS amplitude (mV), equivalent width (samples), slope (mV/sample)."""
-    history: Float64 = field(default_factory=lambda: np.zeros((3, _HISTORY_LENGTH)))
-    """Similarity to normal, P correlation and width ratio of the last beats, newest first."""
+    history: Float64 = field(default_factory=lambda: np.zeros((4, _HISTORY_LENGTH)))
+    """QRS similarity to normal, P correlation, P and T difference of the last beats, newest first."""
 
 
 class BeatFeatures:
@@ -149,7 +155,7 @@ class BeatFeatures:
         ]
         self._remember(state, x, shape, (cluster, int(best_shift[cluster])), log_rr)
         state.history[:, 1:] = state.history[:, :-1]
-        state.history[:, 0] = context[19], context[31], context[28]
+        state.history[:, 0] = [context[at] for at in _REMEMBERED]
         state.last_r_ns = r_ns
         state.beats += 1
         return image, np.clip(np.array(context, dtype=np.float32), -_LIMIT, _LIMIT)
@@ -166,12 +172,15 @@ class BeatFeatures:
         if state.rr_known == 0:
             state.rr_log[:] = log_rr
             state.rr_quantiles[:] = log_rr
+            state.rr_means[:] = log_rr
         state.rr_log[:-1] = state.rr_log[1:]
         state.rr_log[-1] = log_rr
         state.rr_known += 1
+        state.fast_run = state.fast_run + 1 if log_rr < state.rr_means[2] - 0.12 else 0
         features = self._interval_features(state, log_rr)
         step = max(_SLOW_STEP, 0.2 / state.rr_known)
         state.rr_quantiles += step * (_QUANTILES - (log_rr < state.rr_quantiles))
+        state.rr_means += np.maximum(1.0 / state.rr_known, 1.0 / _MEAN_BEATS) * (log_rr - state.rr_means)
         return features, log_rr
 
     @staticmethod
@@ -195,6 +204,8 @@ class BeatFeatures:
             8.0 * float(steps.mean()),
             4.0 * (median8 - slow),
             2.0 * float((ring[:-1] < slow - 0.12).mean()),
+            *(4.0 * (now - mean) for mean in state.rr_means.tolist()),
+            0.5 * math.log2(1.0 + state.fast_run),
         ]
 
     @staticmethod
