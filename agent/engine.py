@@ -230,9 +230,9 @@ class Engine:
             for row, piece in enumerate(group):
                 track = piece.track
                 track.append_morphology(morphology[row])
-                for mark in quality[row]:
-                    start_ns, end_ns = track.time_ns(mark.start_index), track.time_ns(mark.end_index)
-                    piece.seen.append(Quality(start_ns, end_ns, mark.good, mark.reason))
+                for second in quality[row]:
+                    start_ns, end_ns = track.time_ns(second.start_index), track.time_ns(second.end_index)
+                    piece.seen.append(Quality(start_ns, end_ns, second.good, second.reason))
                 for mark in marks[row]:
                     if mark.status == "confirmed":
                         piece.confirmed.append(mark)

@@ -203,9 +203,9 @@ def _persons(config: Config, expected: Mapping[tuple[str, str], StreamConfig]) -
             for one in expected.values()
             if one.stream.patient == patient.id
         ]
-        for source in patient.sources:
-            if isinstance(source, WfdbSource):
-                belonging.append(_record(patient.id, source).stream)
+        belonging += [
+            _record(patient.id, source).stream for source in patient.sources if isinstance(source, WfdbSource)
+        ]
         persons.append(Person(patient.id, tuple(belonging), patient.limits))
     return persons
 

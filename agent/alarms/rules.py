@@ -120,15 +120,14 @@ class NoBeats:
 class RateOutside:
     """Heart rate below or above a limit over a number of consecutive beats.
 
-    The rate is the mean over the beats' intervals. It ends when the mean over the last END_BEATS is back inside the
-    limit by 5 %.
+    The rate is the mean over the beats' intervals. It ends when that mean is back inside the limit by 5 %: a rate that
+    hovers at the limit is one alarm, not twenty.
     """
 
     name: str
     limit_bpm: float
     beats: int
     above: bool
-    END_BEATS = 5
     _intervals_s: deque[float] = field(default_factory=deque)
     _onset_ns: int | None = None
 
@@ -154,7 +153,7 @@ class RateOutside:
             self._intervals_s.popleft()
         if self._onset_ns is not None:
             return self._maybe_end(beat)
-        if len(self._intervals_s) < self.beats - 1 or not self._outside(rate := self._rate_bpm(self.beats - 1)):
+        if len(self._intervals_s) < self.beats - 1 or not self._outside(rate := self._rate_bpm()):
             return []
         onset_ns = beat.r_ns - seconds(sum(self._intervals_s))
         self._onset_ns = onset_ns
@@ -164,19 +163,17 @@ class RateOutside:
         return [Condition(self.name, True, onset_ns, beat.at_ns, text, values)]
 
     def _maybe_end(self, beat: Beat) -> list[Condition]:
-        enough = min(self.END_BEATS, self.beats) - 1
-        if len(self._intervals_s) < enough:
+        if len(self._intervals_s) < self.beats - 1:
             return []
-        rate = self._rate_bpm(enough)
+        rate = self._rate_bpm()
         inside = rate <= self.limit_bpm * 0.95 if self.above else rate >= self.limit_bpm * 1.05
         if not inside or self._onset_ns is None:
             return []
         onset_ns, self._onset_ns = self._onset_ns, None
         return [Condition(self.name, False, onset_ns, beat.at_ns, f"Heart rate back at {rate:.0f} bpm")]
 
-    def _rate_bpm(self, intervals: int) -> float:
-        last = list(self._intervals_s)[-intervals:]
-        return 60.0 * len(last) / sum(last)
+    def _rate_bpm(self) -> float:
+        return 60.0 * len(self._intervals_s) / sum(self._intervals_s)
 
     def _outside(self, rate_bpm: float) -> bool:
         return rate_bpm > self.limit_bpm if self.above else rate_bpm < self.limit_bpm

@@ -1,0 +1,200 @@
+"""The engine decides the same, to the byte, however the signal is cut and whoever else is in the tick."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from agent.alarms.alert import AlertEvent, Phase
+from agent.engine import Engine
+from agent.inference import BeatClassifier
+from agent.ingest.simulate import Episode, Rhythm, SimulatedPatient
+from agent.patient import Person
+from agent.replay import shipped_beat_classifier
+from agent.uplink.messages import canonical_json
+from firmware_bridge.chunk import NS_PER_S, Chunk, Stream
+
+SCRIPT = (
+    Episode(Rhythm.SINUS, 12.0),
+    Episode(Rhythm.VENTRICULAR_TACHYCARDIA, 6.0),
+    Episode(Rhythm.SINUS, 8.0),
+    Episode(Rhythm.ASYSTOLE, 8.0),
+    Episode(Rhythm.SINUS, 8.0),
+    Episode(Rhythm.LEAD_OFF, 6.0),
+    Episode(Rhythm.SINUS, 8.0),
+    Episode(Rhythm.SILENCE, 9.0),
+    Episode(Rhythm.SINUS, 8.0),
+)
+PATIENT = SimulatedPatient(7, script=SCRIPT)
+
+
+@pytest.fixture(scope="module")
+def classifier() -> BeatClassifier:
+    return shipped_beat_classifier()
+
+
+@pytest.fixture(scope="module")
+def recorded() -> list[Chunk]:
+    """The script once, in chunks of 1 s."""
+    return list(PATIENT.chunks(chunk_s=1.0))
+
+
+def engine_for(streams: Sequence[Stream], classifier: BeatClassifier | None) -> Engine:
+    return Engine([Person(stream.patient, (stream,)) for stream in streams], classifier)
+
+
+def as_bytes(events: Iterable[AlertEvent]) -> list[bytes]:
+    return [canonical_json(event) for event in events]
+
+
+def alone(chunks: Sequence[Chunk], classifier: BeatClassifier | None, ticks: int = 1) -> list[bytes]:
+    """Events of one patient whose chunks come `ticks` at a time."""
+    engine = engine_for([chunks[0].stream], classifier)
+    return as_bytes(e for k in range(0, len(chunks), ticks) for e in engine.step(chunks[k : k + ticks]))
+
+
+def renamed(chunks: Iterable[Chunk], patient: str) -> list[Chunk]:
+    return [replace(chunk, stream=replace(chunk.stream, patient=patient, device=patient)) for chunk in chunks]
+
+
+def test_what_the_script_holds_is_raised_and_ended(recorded: list[Chunk], classifier: BeatClassifier) -> None:
+    engine = engine_for([recorded[0].stream], classifier)
+    events = [event for chunk in recorded for event in engine.step([chunk])]
+    raised = {event.rule.partition(":")[0] for event in events if event.phase is Phase.START}
+    assert {"ventricular_tachycardia", "asystole", "lead_off", "stream_silent"} <= raised
+    assert {event.alert_id for event in events if event.phase is Phase.START} >= {
+        event.alert_id for event in events if event.phase is Phase.END
+    }
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.integers(1, 2000), min_size=1, max_size=400), st.integers(1, 5))
+def test_any_chunking_and_any_ticks_give_the_same_bytes(
+    recorded: list[Chunk], classifier: BeatClassifier, sizes: list[int], ticks: int
+) -> None:
+    assert alone(list(PATIENT.chunks(sizes=sizes)), classifier, ticks) == alone(recorded, classifier)
+
+
+def test_one_sample_at_a_time_gives_the_same_bytes(recorded: list[Chunk], classifier: BeatClassifier) -> None:
+    first = [chunk for chunk in recorded if chunk.t0_ns < recorded[0].t0_ns + 20 * NS_PER_S]
+    samples = list(itertools.islice(PATIENT.chunks(sizes=itertools.repeat(1)), 20 * 250))
+    assert alone(samples, classifier) == alone(first, classifier)
+
+
+def test_company_changes_nothing(recorded: list[Chunk], classifier: BeatClassifier) -> None:
+    rng = np.random.default_rng(3)
+    others = [
+        list(SimulatedPatient(seed, rate, SCRIPT).chunks(chunk_s=1.0))
+        for seed, rate in [(11, 250.0), (12, 360.0), (13, 128.0), (14, 250.0)]
+    ]
+    everybody = [renamed(chunks, f"p{k}") for k, chunks in enumerate([recorded, *others])]
+    together = engine_for([chunks[0].stream for chunks in everybody], classifier)
+    events: list[AlertEvent] = []
+    for tick in itertools.zip_longest(*everybody):
+        present = [chunk for chunk in tick if chunk is not None]
+        rng.shuffle(present)  # type: ignore[arg-type]
+        events += together.step(present)
+    for chunks in everybody:
+        patient = chunks[0].stream.patient
+        assert as_bytes(e for e in events if e.patient == patient) == alone(chunks, classifier)
+
+
+def test_a_snapshot_at_any_instant_goes_on_to_the_same_bytes(recorded: list[Chunk], classifier: BeatClassifier) -> None:
+    stream = recorded[0].stream
+    engine = engine_for([stream], classifier)
+    events: list[AlertEvent] = []
+    for chunk in recorded:
+        events += engine.step([chunk])
+        blob = engine.snapshot(stream.patient)
+        engine = engine_for([stream], classifier)
+        assert engine.restore(stream.patient, blob)
+    assert as_bytes(events) == alone(recorded, classifier)
+
+
+def test_a_snapshot_is_small(recorded: list[Chunk], classifier: BeatClassifier) -> None:
+    engine = engine_for([recorded[0].stream], classifier)
+    for chunk in recorded:
+        engine.step([chunk])
+    assert len(engine.snapshot(recorded[0].stream.patient)) < 100_000
+
+
+@pytest.mark.parametrize("blob", [b"", b"not a pickle", b"\x80\x05K\x01."], ids=["empty", "garbage", "not ours"])
+def test_a_snapshot_that_is_not_ours_is_refused_and_nothing_changes(recorded: list[Chunk], blob: bytes) -> None:
+    engine = engine_for([recorded[0].stream], None)
+    before = engine.patients[recorded[0].stream.patient]
+    assert not engine.restore(recorded[0].stream.patient, blob)
+    assert engine.patients[recorded[0].stream.patient] is before
+
+
+def test_the_strip_is_the_recording_sample_for_sample(recorded: list[Chunk], classifier: BeatClassifier) -> None:
+    stream = recorded[0].stream
+    engine = engine_for([stream], classifier)
+    samples = np.concatenate([chunk.samples for chunk in recorded])
+    times = np.concatenate(
+        [[chunk.t0_ns + stream.duration_ns(i) for i in range(len(chunk.samples))] for chunk in recorded]
+    )
+    strips = [
+        event.evidence
+        for chunk in recorded
+        for event in engine.step([chunk])
+        if event.evidence and len(event.evidence.strip)
+    ]
+    assert strips
+    for evidence in strips:
+        first = int(np.searchsorted(times, evidence.strip_t0_ns))
+        assert times[first] == evidence.strip_t0_ns
+        assert np.array_equal(evidence.strip, samples[first : first + len(evidence.strip)])
+
+
+def test_without_a_model_rate_and_asystole_still_stand(recorded: list[Chunk]) -> None:
+    engine = engine_for([recorded[0].stream], None)
+    raised = {event.rule for chunk in recorded for event in engine.step([chunk])}
+    assert "asystole" in raised
+    assert "ventricular_tachycardia" not in raised
+
+
+# -- live: the clock counts -------------------------------------------------------------------------------------------
+
+
+def test_late_data_is_reported_as_late_and_never_as_now(recorded: list[Chunk], classifier: BeatClassifier) -> None:
+    engine = engine_for([recorded[0].stream], classifier)
+    an_hour_later = recorded[-1].end_ns + 3600 * NS_PER_S
+    events = [event for chunk in recorded for event in engine.step([chunk], an_hour_later)]
+    assert events
+    signal_events = [
+        event for event in events if not event.rule.startswith("stream_silent") or event.at_ns < recorded[-1].end_ns
+    ]
+    assert all(event.late for event in signal_events)
+
+
+def test_silence_is_noticed_by_the_clock_and_over_when_data_comes(recorded: list[Chunk]) -> None:
+    stream = recorded[0].stream
+    engine = engine_for([stream], None)
+    engine.step(recorded[:5], recorded[4].end_ns)
+    end_ns = recorded[4].end_ns
+    assert engine.step([], end_ns + 5 * NS_PER_S) == []  # a device that sends whole seconds is given one second more
+    (silent,) = engine.step([], end_ns + 6 * NS_PER_S)
+    assert (silent.phase, silent.onset_ns) == (Phase.START, end_ns)
+    assert engine.step([], end_ns + 60 * NS_PER_S) == []
+    later = replace(recorded[5], t0_ns=end_ns + 70 * NS_PER_S)
+    events = engine.step([later], later.end_ns)
+    assert [(e.rule, e.phase) for e in events] == [(silent.rule, Phase.END)]
+
+
+def test_an_alarm_that_began_late_and_is_still_on_is_said_again_as_of_now(recorded: list[Chunk]) -> None:
+    stream = recorded[0].stream
+    engine = engine_for([stream], None)
+    quiet = [chunk for chunk in recorded if chunk.t0_ns < recorded[0].t0_ns + 33 * NS_PER_S]  # ends within the asystole
+    events = engine.step(quiet, quiet[-1].end_ns + 300 * NS_PER_S)
+    assert [e.late for e in events if e.rule == "asystole"] == [True]
+    level = quiet[-1].samples[-1, 0]
+    flat = np.random.default_rng(0).normal(level, 0.005, (250, 1)).astype(np.float32)
+    fresh = replace(quiet[-1], t0_ns=quiet[-1].end_ns, samples=flat, seq=(quiet[-1].seq or 0) + 1)
+    said = [e for e in engine.step([fresh], fresh.end_ns) if e.rule == "asystole"]
+    assert [(e.phase, e.late) for e in said] == [(Phase.CONTINUE, False)]
