@@ -70,8 +70,7 @@ class Health:
         """Something happened that the status should say now."""
         self._changed.set()
 
-    def _connection_changed(self, status: ConnectionStatus) -> None:
-        (log.info if status.connected else log.warning)("%s", status.detail)
+    def _connection_changed(self, _status: ConnectionStatus) -> None:
         self._changed.set()
 
     async def run(self, every_s: float) -> None:

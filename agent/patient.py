@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from agent.alarms.alert import AlertEvent, Evidence, EvidenceBeat
 from agent.alarms.limits import Limits
@@ -72,6 +72,8 @@ class PatientState:
     """Classified beats whose second has not been judged for quality yet."""
     recent: deque[Beat] = field(default_factory=lambda: deque(maxlen=64))
     seconds: deque[Quality] = field(default_factory=lambda: deque(maxlen=round(STRIP_S) + 2))
+    poor_until_ns: int = 0
+    """End of the last second that failed the quality gate."""
     last_confirmed: int | None = None
     """Analysis count of the last confirmed R peak of this run."""
     heart_rate_bpm: float | None = None
@@ -118,7 +120,8 @@ class PatientState:
         on how the signal was cut into chunks. Evidence is drawn up at once: it shows what was known at the decision.
         """
         events: list[AlertEvent] = []
-        for seen in sorted(observations, key=_order):
+        for observed in sorted(observations, key=_order):
+            seen = self._gated(observed)
             events += self.advance(seen.at_ns, now_ns)
             found = [condition for rule in self.rules for condition in rule.see(seen)]
             self._remember(seen)
@@ -131,6 +134,17 @@ class PatientState:
 
     def apply(self, conditions: list[Condition], now_ns: int | None) -> list[AlertEvent]:
         return [event for found in conditions for event in self.states.apply(found, now_ns, self.evidence)]
+
+    def _gated(self, seen: Observation) -> Observation:
+        """An interval with a poor second in it is no interval: a beat may have been missed there."""
+        match seen:
+            case Quality(good=False):
+                self.poor_until_ns = seen.at_ns
+            case Beat(status=BeatStatus.CONFIRMED) if self.recent and self.poor_until_ns > self.recent[-1].r_ns:
+                return replace(seen, rr_s=None)
+            case _:
+                pass
+        return seen
 
     def _remember(self, seen: Observation) -> None:
         match seen:

@@ -128,6 +128,8 @@ class RateOutside:
     limit_bpm: float
     beats: int
     above: bool
+    longest_s: float = 4.0
+    """An interval longer than this is a pause, which has its own alarm; the rate is counted anew after it."""
     _intervals_s: deque[float] = field(default_factory=deque)
     _onset_ns: int | None = None
 
@@ -145,7 +147,7 @@ class RateOutside:
         return []
 
     def _beat(self, beat: Beat) -> list[Condition]:
-        if beat.rr_s is None or not beat.usable:
+        if beat.rr_s is None or beat.rr_s > self.longest_s or not beat.usable:
             self._intervals_s.clear()
             return []
         self._intervals_s.append(beat.rr_s)
@@ -370,7 +372,9 @@ def rhythm_rules(limits: Limits) -> list[Rule]:
         VentricularRun(
             "ventricular_tachycardia", limits.ventricular_tachycardia_beats, limits.ventricular_tachycardia_above_bpm
         ),
-        RateOutside("bradycardia", limits.bradycardia_below_bpm, beats=5, above=False),
+        RateOutside(
+            "bradycardia", limits.bradycardia_below_bpm, beats=5, above=False, longest_s=limits.asystole_longer_than_s
+        ),
         RateOutside("tachycardia", limits.tachycardia_above_bpm, beats=17, above=True),
         NoBeats("pause", limits.pause_longer_than_s, "Pause", momentary_s=30.0),
         Bigeminy("ventricular_bigeminy"),
