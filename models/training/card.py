@@ -96,7 +96,7 @@ def _scores(facts: Facts) -> list[str]:
     lines += [
         "",
         *_wrap(
-            f"8-bit and float networks agree on {100 * agreement:.2f} % of the beats. Expected calibration error of the "
+            f"8-bit and float networks agree on {100 * agreement:.2f} % of beats. Expected calibration error of the "
             f"8-bit network's largest probability, temperature {facts.temperature:g}: {error:.4f}."
         ),
     ]
