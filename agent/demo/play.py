@@ -1,0 +1,225 @@
+"""A demo from start to end: a broker, the real agent in a process of its own, a sensor, a subscriber."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import logging
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from agent.broker import BrokerError, LocalBroker
+from agent.demo.display import Display, LiveDisplay, PlainDisplay
+from agent.demo.programme import Programme, recorded, scripted
+from agent.demo.subscriber import Subscriber
+from agent.demo.summary import show_heard, show_next, show_verdicts
+from agent.demo.truth import judge
+from agent.ingest.sensor import publish_chunks
+from agent.mqtt import MqttConnection
+from firmware_bridge.chunk import NS_PER_S, Chunk, Stream
+
+AGENT = "demo"
+READY_S = 60.0
+"""A small machine loads its models for a while."""
+STOP_S = 15.0
+TAIL_S = 3.0
+"""After the last sample: what is under way may still arrive."""
+
+
+class DemoError(RuntimeError):
+    """The demo could not be played to its end; the message says why."""
+
+
+def demo_command(args: argparse.Namespace) -> int:
+    """`vagus demo`: 0 when everything that had to come came, 1 when not, 2 when there is nothing to play."""
+    console = Console()
+    # Connections that end because the demo ends are no news.
+    logging.getLogger("agent.mqtt").setLevel(logging.ERROR)
+    try:
+        programme = recorded(args.record, args.start_s or 0.0, args.seconds) if args.record else scripted(args.seconds)
+    except (OSError, ValueError) as error:
+        console.print(f"vagus demo: {error}", markup=False, highlight=False, soft_wrap=True)
+        return 2
+    live = console.is_terminal and not args.plain
+    display: Display = LiveDisplay(programme, console) if live else PlainDisplay(programme, console)
+    try:
+        return asyncio.run(play(programme, display, console))
+    except (DemoError, BrokerError) as error:
+        console.print(f"vagus demo: {error}", markup=False, highlight=False, soft_wrap=True)
+        return 1
+
+
+async def play(programme: Programme, display: Display, console: Console) -> int:
+    """Play it all, then sum up. Raises DemoError or BrokerError."""
+    with tempfile.TemporaryDirectory(prefix="vagus-demo-") as folder:
+        async with LocalBroker() as broker:
+            config = agent_config(programme, broker.port, Path(folder))
+            with display:
+                display.say(f"broker: {broker.kind} on 127.0.0.1:{broker.port}; starting the agent …")
+                subscriber = await _perform(programme, display, config, Path(folder), broker.port)
+    if programme.expected is None:
+        show_heard(console, subscriber.heard)
+        is_good = subscriber.vitals > 0
+    else:
+        verdicts = judge(programme.expected, subscriber.heard)
+        show_verdicts(console, verdicts)
+        is_good = all(verdict.heard is not None for verdict in verdicts)
+    if not subscriber.vitals:
+        console.print("No heart rate was heard at all.", highlight=False)
+    for reason in subscriber.reasons:
+        console.print(f"The agent said: {reason}", markup=False, highlight=False, soft_wrap=True)
+    show_next(console, config)
+    return 0 if is_good else 1
+
+
+async def _perform(programme: Programme, display: Display, config: str, folder: Path, port: int) -> Subscriber:
+    async with contextlib.AsyncExitStack() as stack:
+        listening = await stack.enter_async_context(_connection(port, "demo-subscriber"))
+        sensor = await stack.enter_async_context(_connection(port, "demo-sensor"))
+        subscriber = Subscriber(listening, AGENT, display)
+        await listening.wait_connected()
+        await subscriber.subscribe()
+        listener = asyncio.create_task(subscriber.run(), name="subscriber")
+        stack.push_async_callback(_end, listener)
+        agent = await stack.enter_async_context(_agent(config, folder))
+        await _first(subscriber.ready.wait(), agent, READY_S, folder, "did not say that it is online")
+        display.say("the agent is online; the sensor begins to send")
+        t0_ns = subscriber.begin(time.time_ns())
+        clock = asyncio.create_task(_advance(display, t0_ns), name="clock")
+        stack.push_async_callback(_end, clock)
+        await _first(
+            _send(programme, display, sensor, t0_ns), agent, programme.duration_s + 60.0, folder, "stopped reading"
+        )
+        await asyncio.sleep(TAIL_S)
+        display.say("stopping the agent")
+        agent.terminate()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STOP_S):
+                await subscriber.gone.wait()
+    return subscriber
+
+
+def _connection(port: int, client_id: str) -> MqttConnection:
+    return MqttConnection("127.0.0.1", port, client_id, clean_start=True, session_expiry_s=0)
+
+
+async def _send(programme: Programme, display: Display, sensor: MqttConnection, t0_ns: int) -> None:
+    def shown(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+        for chunk in chunks:
+            display.sent(chunk, t0_ns)
+            yield chunk
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(publish_chunks(sensor, shown(programme.ecg_chunks(t0_ns))), name="ecg")
+        if programme.cgm_chunks is not None:
+            tasks.create_task(publish_chunks(sensor, programme.cgm_chunks(t0_ns)), name="cgm")
+
+
+async def _advance(display: Display, t0_ns: int) -> None:
+    while True:
+        display.advance((time.time_ns() - t0_ns) / NS_PER_S)
+        await asyncio.sleep(0.1)
+
+
+async def _first(
+    wanted: Coroutine[Any, Any, object], agent: asyncio.subprocess.Process, within_s: float, folder: Path, fault: str
+) -> None:
+    """Wait for what is wanted; raises DemoError with the agent's last words when that ends first, or takes too long."""
+    task = asyncio.create_task(wanted)
+    ended = asyncio.create_task(agent.wait())
+    try:
+        await asyncio.wait({task, ended}, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            task.result()
+            return
+        words = (folder / "agent.log").read_text(errors="replace").strip().splitlines()[-5:]
+        what = f"ended with {agent.returncode}" if ended.done() else f"{fault} within {within_s:.0f} s"
+        raise DemoError("\n".join([f"the agent {what}", *words]))
+    finally:
+        for one in (task, ended):
+            await _end(one)
+
+
+async def _end(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+@asynccontextmanager
+async def _agent(config: str, folder: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+    """`vagus run` as anybody would start it."""
+    path = folder / "vagus.toml"
+    path.write_text(config)
+    with (folder / "agent.log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "agent.cli",
+            "run",
+            str(path),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        yield process
+    finally:
+        await _stop(process)
+
+
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is not None:
+        return
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+    try:
+        async with asyncio.timeout(STOP_S):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+
+
+def agent_config(programme: Programme, port: int, folder: Path) -> str:
+    """The config the agent runs with, as text."""
+    lines = [
+        "[agent]",
+        f'id = "{AGENT}"',
+        f"state_dir = {json.dumps(str(folder / 'state'))}",
+        "",
+        "[mqtt]",
+        'host = "127.0.0.1"',
+        f"port = {port}",
+        "",
+        "[[patient]]",
+        f"id = {json.dumps(programme.ecg.patient)}",
+        "",
+        *_source_lines(programme.ecg),
+    ]
+    if programme.cgm is not None:
+        lines += ["", *_source_lines(programme.cgm)]
+    return "\n".join(lines) + "\n"
+
+
+def _source_lines(stream: Stream) -> list[str]:
+    lines = [
+        "[[patient.source]]",
+        'type = "mqtt"',
+        f"device = {json.dumps(stream.device)}",
+        f"channel = {json.dumps(stream.channel)}",
+        f"kind = {json.dumps(stream.kind)}",
+        'format = "cbor"',
+        f"rate_hz = {stream.rate_hz}" if stream.rate_hz else f"interval_s = {stream.interval_s}",
+    ]
+    if any(stream.channels):
+        lines.append(f"channels = {json.dumps(list(stream.channels))}")
+    return lines

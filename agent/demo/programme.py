@@ -1,0 +1,113 @@
+"""What a demo plays: a simulated patient by script, or a stretch of a real recording."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from agent.demo.truth import Expected, expected_alarms
+from agent.ingest.replay import record_chunks, record_streams, sample_ns
+from agent.ingest.simulate import DEMO_SCRIPT, Episode, Rhythm, SimulatedPatient, cgm_chunks, cgm_readings
+from agent.ingest.wfdb import RecordError, read_header
+from agent.signal.lead import analysis_lead
+from firmware_bridge.chunk import Chunk, Stream
+
+PATIENT = "demo-patient"
+DEVICE = "chest-strap"
+CGM_DEVICE = "glucose-sensor"
+CGM_INTERVAL_S = 15.0
+CHUNK_S = 0.5
+RECORD_S = 60.0
+SEED = 1
+
+PLAIN_WORDS = {
+    Rhythm.SINUS: "a normal rhythm",
+    Rhythm.ECTOPY: "now and then a beat comes too early (premature beats: no alarm, only noted)",
+    Rhythm.VENTRICULAR_TACHYCARDIA: "twelve fast beats from the wrong place (ventricular tachycardia)",
+    Rhythm.ASYSTOLE: "the heart stands still (asystole)",
+    Rhythm.LEAD_OFF: "an electrode has come off",
+    Rhythm.SILENCE: "the sensor has gone silent: no data at all",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Programme:
+    """What is played, and what is known of it beforehand. Times in seconds from the first sample."""
+
+    title: str
+    ecg: Stream
+    duration_s: float
+    ecg_chunks: Callable[[int], Iterator[Chunk]]
+    """From the time of the first sample, UTC ns."""
+    cgm: Stream | None = None
+    cgm_chunks: Callable[[int], Iterator[Chunk]] | None = None
+    phases: tuple[tuple[float, str], ...] = ()
+    """(from when, what happens)"""
+    expected: tuple[Expected, ...] | None = None
+    """None where nobody knows what has to come: a real recording."""
+
+    def phase(self, t_s: float) -> str:
+        """What is happening at a time."""
+        begun = [text for start_s, text in self.phases if start_s <= t_s]
+        return begun[-1] if begun else ""
+
+
+def scripted(seconds: float | None) -> Programme:
+    """The virtual patient's script, cut or lengthened with a normal rhythm to `seconds` where they are given."""
+    patient = SimulatedPatient(SEED, script=_fitted(DEMO_SCRIPT, seconds))
+    stream = patient.stream(PATIENT, DEVICE)
+    # An hour of slow course, played in the readings of a few minutes: what counts here is that it arrives.
+    readings = cgm_readings(SEED, ((0.0, 108.0), (1.0, 114.0)), interval_s=CGM_INTERVAL_S)
+    shown = [reading for reading in readings if reading.t_s < patient.duration_s]
+    cgm = next(cgm_chunks(shown, PATIENT, CGM_DEVICE, interval_s=CGM_INTERVAL_S)).stream
+    return Programme(
+        title="a simulated patient",
+        ecg=stream,
+        duration_s=patient.duration_s,
+        ecg_chunks=lambda t0_ns: patient.chunks(stream, t0_ns=t0_ns, chunk_s=CHUNK_S),
+        cgm=cgm,
+        cgm_chunks=lambda t0_ns: cgm_chunks(shown, PATIENT, CGM_DEVICE, t0_ns=t0_ns, interval_s=CGM_INTERVAL_S),
+        phases=tuple((episode.start_s, PLAIN_WORDS[episode.rhythm]) for episode in patient.episodes),
+        expected=expected_alarms(patient),
+    )
+
+
+def _fitted(script: tuple[Episode, ...], seconds: float | None) -> list[Episode]:
+    if seconds is None:
+        return list(script)
+    fitted: list[Episode] = []
+    left_s = seconds
+    for episode in script:
+        if left_s <= 0:
+            break
+        fitted.append(replace(episode, duration_s=min(episode.duration_s, left_s)))
+        left_s -= episode.duration_s
+    if left_s > 0:
+        fitted.append(Episode(Rhythm.SINUS, left_s))
+    return fitted
+
+
+def recorded(path: Path, start_s: float, seconds: float | None) -> Programme:
+    """A stretch of a WFDB recording, one lead of it. Raises RecordError, OSError, or ValueError past its end."""
+    header = read_header(path)
+    ecg = record_streams(header).get("ecg")
+    if ecg is None:
+        raise RecordError(header.path, "none of its signals is in volts: no ECG to play")
+    if not 0 <= start_s < header.duration_s:
+        raise ValueError(f"{header.name} is {header.duration_s:.0f} s long: it cannot be played from {start_s:g} s")
+    stop_s = min(header.duration_s, start_s + (seconds or RECORD_S))
+    lead = ecg.columns[analysis_lead(ecg.stream.channels)]
+    only = record_streams(header, PATIENT, DEVICE, leads=[lead])["ecg"]
+
+    def chunks(t0_ns: int) -> Iterator[Chunk]:
+        begin_ns = t0_ns - sample_ns(round(start_s * header.rate_hz), header.rate_hz)
+        return record_chunks(path, only, chunk_s=CHUNK_S, t0_ns=begin_ns, start_s=start_s, stop_s=stop_s)
+
+    return Programme(
+        title=f"recording {header.name}, lead {only.stream.channels[0]}, from {start_s:g} s",
+        ecg=only.stream,
+        duration_s=stop_s - start_s,
+        ecg_chunks=chunks,
+        phases=((0.0, f"recording {header.name} as it was taken"),),
+    )

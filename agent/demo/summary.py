@@ -1,0 +1,79 @@
+"""The end of a demo: what came, how fast, what did not, and what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from agent.demo.truth import Heard, Verdict
+
+NEXT = """
+What you saw: a sensor (here made of software) published its signal over MQTT to a broker on this machine. `vagus run`,
+in a process of its own, found and classified the beats, judged them by its rules, put each alert on disk and
+published it. This program subscribed, like any other subscriber would, and compared with what it knew was coming.
+
+The agent ran with this config:
+
+{config}
+Next:
+  1. Copy that into vagus.toml; put your own broker under [mqtt], your sensor under [[patient.source]].
+  2. vagus check vagus.toml     says what is wrong in it, with the line
+  3. vagus run vagus.toml       runs the agent
+  4. vagus subscribe            in another terminal, shows alerts as they come
+"""
+
+
+def show_verdicts(console: Console, verdicts: Sequence[Verdict]) -> None:
+    """A table of every alarm the script called for and every alert that came."""
+    if not verdicts:
+        console.print("Nothing had to come in so short a time, and nothing came.", highlight=False)
+        return
+    table = Table(title="Alerts against the script", title_justify="left")
+    for name in ("alarm", "onset", "heard", "latency", ""):
+        table.add_column(name, justify="left" if name in {"alarm", ""} else "right", no_wrap=True)
+    for verdict in verdicts:
+        expected, heard = verdict.expected, verdict.heard
+        table.add_row(
+            (heard.rule.split(":")[0] if heard else expected.rule if expected else "").replace("_", " "),
+            f"{expected.onset_s:.1f} s" if expected else "-",
+            f"{heard.heard_s:.1f} s" if heard else "-",
+            "-" if verdict.latency_s is None else f"{verdict.latency_s:.1f} s",
+            _word(verdict),
+        )
+    console.print(table)
+    console.print(
+        "Latency counts from the true onset to this subscriber; most of it is the alarm's own definition: asystole is "
+        "4 s without a beat.",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _word(verdict: Verdict) -> Text:
+    if verdict.heard is None:
+        return Text("MISSED", style="bold red")
+    if verdict.expected is None:
+        return Text("not in the script", style="bold red")
+    return Text("came", style="green")
+
+
+def show_heard(console: Console, heard: Sequence[Heard]) -> None:
+    """For a recording, where nobody says what had to come: what came."""
+    if not heard:
+        console.print("No alert in this stretch.", highlight=False)
+        return
+    table = Table(title="Alerts", title_justify="left")
+    for name in ("priority", "onset", "heard", "alert"):
+        table.add_column(name)
+    for alert in heard:
+        table.add_row(alert.priority, f"{alert.onset_s:.1f} s", f"{alert.heard_s:.1f} s", alert.text)
+    console.print(table)
+
+
+def show_next(console: Console, config: str) -> None:
+    """How the person goes on from here."""
+    indented = "".join(f"    {line}\n" if line else "\n" for line in config.splitlines())
+    console.print(NEXT.format(config=indented), markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,151 @@
+"""The demo: what it expects, how it judges, what it draws, and that one command plays it with the real agent."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from agent.broker import find_mosquitto
+from agent.config import load_config
+from agent.demo.play import agent_config
+from agent.demo.programme import recorded, scripted
+from agent.demo.trace import trace
+from agent.demo.truth import Expected, Heard, expected_alarms, judge
+from agent.ingest.simulate import EPOCH_NS, Episode, Rhythm, SimulatedPatient
+
+
+def heard(rule: str, onset_s: float, heard_s: float = 40.0) -> Heard:
+    return Heard(f"{rule}-{onset_s}", rule, "high", "…", onset_s, heard_s)
+
+
+def test_the_script_calls_for_one_alarm_of_each_kind() -> None:
+    programme = scripted(None)
+    assert programme.expected is not None
+    assert [one.rule for one in programme.expected] == [
+        "ventricular_tachycardia",
+        "pause",
+        "asystole",
+        "lead_off",
+        "stream_silent",
+    ]
+
+
+def test_a_shortened_script_calls_only_for_what_it_still_shows() -> None:
+    for seconds in (5.0, 26.0, 32.0, 44.0):
+        programme = scripted(seconds)
+        assert programme.duration_s == seconds
+        assert programme.expected is not None
+        assert all(one.due_s <= seconds for one in programme.expected)
+    assert [one.rule for one in scripted(32.0).expected or ()] == ["ventricular_tachycardia"]
+
+
+def test_a_longer_script_goes_on_with_a_normal_rhythm() -> None:
+    programme = scripted(100.0)
+    assert programme.duration_s == 100.0
+    assert programme.phase(99.0) == "a normal rhythm"
+
+
+def test_premature_beats_and_a_slow_heart_call_for_nothing_here() -> None:
+    assert expected_alarms(SimulatedPatient(1, script=[Episode(Rhythm.ECTOPY, 60.0)])) == ()
+
+
+def test_an_answer_is_an_alert_of_that_rule_at_that_time() -> None:
+    expected = [Expected("asystole", 30.0, 35.0), Expected("stream_silent", 60.0, 66.0)]
+    verdicts = judge(expected, [heard("stream_silent:strap/ecg", 60.5, 66.0), heard("asystole", 31.0, 35.5)])
+    assert [(one.expected, one.heard is not None) for one in verdicts] == [(expected[0], True), (expected[1], True)]
+    assert [one.latency_s for one in verdicts] == [5.5, 6.0]
+
+
+def test_what_did_not_come_and_what_nobody_ordered_are_both_told() -> None:
+    expected = [Expected("asystole", 30.0, 35.0)]
+    verdicts = judge(expected, [heard("asystole", 50.0, 55.0), heard("pause", 30.0, 34.0)])
+    assert [(one.expected is not None, one.heard is not None) for one in verdicts] == [
+        (False, True),
+        (True, False),
+        (False, True),
+    ]
+    assert all(one.latency_s is None for one in verdicts)
+
+
+def test_one_alert_answers_one_alarm() -> None:
+    expected = [Expected("pause", 10.0, 14.0), Expected("pause", 12.0, 16.0)]
+    verdicts = judge(expected, [heard("pause", 10.5)])
+    assert {one.expected: one.heard is not None for one in verdicts} == {expected[0]: True, expected[1]: False}
+
+
+def test_a_trace_shows_the_highest_and_the_lowest_where_they_are() -> None:
+    assert trace(np.array([1.0, 0.0]), columns=1, rows=1, low=0.0, high=1.0) == ["\u2881"]
+    flat = trace(np.zeros(80), columns=10, rows=3, low=-1.0, high=1.0)
+    assert [set(line) == {"\u2800"} for line in flat] == [True, False, True]
+
+
+def test_a_trace_is_blank_where_there_is_no_signal_and_keeps_narrow_peaks() -> None:
+    signal = np.zeros(1_000)
+    signal[700] = 9.0
+    signal[:500] = np.nan
+    lines = trace(signal, columns=20, rows=4, low=-1.0, high=1.0)
+    assert {len(line) for line in lines} == {20}
+    assert {line[:10] for line in lines} == {"\u2800" * 10}
+    assert [column for column, cell in enumerate(lines[0]) if cell != "\u2800"] == [14]
+
+
+def test_the_agent_accepts_the_config_it_is_given(tmp_path: Path) -> None:
+    path = tmp_path / "vagus.toml"
+    path.write_text(agent_config(scripted(None), 1883, tmp_path))
+    config = load_config(path)
+    assert config.mqtt.host == "127.0.0.1"
+    assert len(config.patients[0].sources) == 2
+
+
+def write_record(folder: Path) -> Path:
+    patient = SimulatedPatient(3, 360.0, [Episode(Rhythm.SINUS, 30.0)])
+    digital = np.rint(patient.samples * 200)
+    both = np.concatenate([np.zeros_like(digital), digital], axis=1)
+    (folder / "rec.dat").write_bytes(both.astype("<i2").tobytes())
+    (folder / "rec.hea").write_text(
+        f"rec 2 360 {len(both)}\nrec.dat 16 200/mV 16 0 0 0 0 V5\nrec.dat 16 200/mV 16 0 0 0 0 MLII\n"
+    )
+    return folder / "rec"
+
+
+def test_a_stretch_of_a_recording_is_played_by_its_analysis_lead(tmp_path: Path) -> None:
+    programme = recorded(write_record(tmp_path), 10.0, 5.0)
+    chunks = list(programme.ecg_chunks(EPOCH_NS))
+    assert programme.ecg.channels == ("MLII",)
+    assert programme.expected is None
+    assert abs(chunks[0].t0_ns - EPOCH_NS) <= 1
+    assert sum(len(chunk.samples) for chunk in chunks) == 5 * 360
+    assert max(float(chunk.samples.max()) for chunk in chunks) > 0.5
+
+
+def test_past_the_end_of_a_recording_there_is_nothing_to_play(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="30 s long"):
+        recorded(write_record(tmp_path), 31.0, None)
+
+
+def demo(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "agent.cli", "demo", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_a_record_that_is_not_there_is_said_in_one_line(tmp_path: Path) -> None:
+    result = demo("--record", str(tmp_path / "none"))
+    assert result.returncode == 2
+    assert "none.hea" in result.stdout
+    assert "Traceback" not in result.stdout + result.stderr
+
+
+@pytest.mark.broker
+@pytest.mark.skipif(find_mosquitto() is None, reason="needs mosquitto")
+def test_one_command_plays_a_recording_through_the_real_agent(tmp_path: Path) -> None:
+    result = demo("--plain", "--record", str(write_record(tmp_path)), "--from", "5", "--seconds", "8")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "the agent is online" in result.stdout
+    assert "heart rate" in result.stdout
+    assert "No alert in this stretch." in result.stdout
+    assert "vagus run vagus.toml" in result.stdout
+    assert "Traceback" not in result.stdout + result.stderr
