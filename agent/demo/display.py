@@ -98,13 +98,14 @@ class LiveDisplay:
 
     def __init__(self, programme: Programme, console: Console) -> None:
         self._programme = programme
-        self._live = Live(console=console, refresh_per_second=10, transient=True, get_renderable=self._picture)
+        self._console = console
         rate_hz = programme.ecg.rate_hz
         self._ecg: npt.NDArray[np.float32] = np.full(round((programme.duration_s + 1) * rate_hz), np.nan, np.float32)
         self._t_s = 0.0
         self._word = ""
         self._vitals: dict[str, str] = {}
         self._alerts: list[Text] = []
+        self._live = Live(console=console, refresh_per_second=10, transient=True, get_renderable=self.picture)
 
     def __enter__(self) -> Self:
         self._live.__enter__()
@@ -137,19 +138,20 @@ class LiveDisplay:
         self._alerts.append(Text(f"{t_s:6.1f} s  over    {alert.rule}", style="dim"))
 
     def advance(self, t_s: float) -> None:
-        self._t_s = t_s
+        self._t_s = min(max(t_s, 0.0), self._programme.duration_s)
 
-    def _picture(self) -> RenderableType:
+    def picture(self) -> RenderableType:
+        """What is on the screen now."""
         programme = self._programme
-        width = max(20, min(100, self._live.console.width - 4))
+        width = max(20, min(100, self._console.width - 4))
         rate_hz = programme.ecg.rate_hz
-        first, last = (round(max(0.0, at_s) * rate_hz) for at_s in (self._t_s - TRACE_S, self._t_s))
         shown = np.full(round(TRACE_S * rate_hz), np.nan, np.float32)
-        shown[: last - first] = self._ecg[first:last][: len(shown)]
+        past = self._ecg[: round(self._t_s * rate_hz)][-len(shown) :]
+        shown[: len(past)] = past
         lines = trace(shown, width, TRACE_ROWS, *TRACE_MV)
         progress = Table.grid(padding=(0, 1))
         progress.add_row(
-            ProgressBar(total=programme.duration_s, completed=min(self._t_s, programme.duration_s), width=24),
+            ProgressBar(total=programme.duration_s, completed=self._t_s, width=24),
             f"{self._t_s:4.0f} of {programme.duration_s:.0f} s",
             Text(programme.phase(self._t_s), style="bold"),
         )

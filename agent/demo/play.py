@@ -77,7 +77,7 @@ async def play(programme: Programme, display: Display, console: Console) -> int:
         console.print("No heart rate was heard at all.", highlight=False)
     for reason in subscriber.reasons:
         console.print(f"The agent said: {reason}", markup=False, highlight=False, soft_wrap=True)
-    show_next(console, config)
+    show_next(console, agent_config(programme))
     return 0 if is_good else 1
 
 
@@ -189,15 +189,15 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
         await process.wait()
 
 
-def agent_config(programme: Programme, port: int, folder: Path) -> str:
-    """The config the agent runs with, as text."""
+def agent_config(programme: Programme, port: int = 1883, folder: Path | None = None) -> str:
+    """The config the agent runs with, as text; without a folder, as one would write it for a broker of one's own."""
     lines = [
         "[agent]",
         f'id = "{AGENT}"',
-        f"state_dir = {json.dumps(str(folder / 'state'))}",
+        *([f"state_dir = {json.dumps(str(folder / 'state'))}"] if folder else []),
         "",
         "[mqtt]",
-        'host = "127.0.0.1"',
+        'host = "localhost"',
         f"port = {port}",
         "",
         "[[patient]]",

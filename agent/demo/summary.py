@@ -15,11 +15,11 @@ What you saw: a sensor (here made of software) published its signal over MQTT to
 in a process of its own, found and classified the beats, judged them by its rules, put each alert on disk and
 published it. This program subscribed, like any other subscriber would, and compared with what it knew was coming.
 
-The agent ran with this config:
+The agent ran with a config like this one:
 
 {config}
 Next:
-  1. Copy that into vagus.toml; put your own broker under [mqtt], your sensor under [[patient.source]].
+  1. Save that as vagus.toml; put your own broker under [mqtt] and your own sensor under [[patient.source]].
   2. vagus check vagus.toml     says what is wrong in it, with the line
   3. vagus run vagus.toml       runs the agent
   4. vagus subscribe            in another terminal, shows alerts as they come

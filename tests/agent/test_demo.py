@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
+from rich.text import Text
 
 from agent.broker import find_mosquitto
 from agent.config import load_config
+from agent.demo.display import LiveDisplay
 from agent.demo.play import agent_config
 from agent.demo.programme import recorded, scripted
 from agent.demo.trace import trace
@@ -93,11 +97,27 @@ def test_a_trace_is_blank_where_there_is_no_signal_and_keeps_narrow_peaks() -> N
     assert [column for column, cell in enumerate(lines[0]) if cell != "\u2800"] == [14]
 
 
+def test_the_picture_can_be_drawn_at_any_time() -> None:
+    programme = scripted(8.0)
+    console = Console(width=70, file=io.StringIO(), force_terminal=True)
+    display = LiveDisplay(programme, console)
+    for chunk in programme.ecg_chunks(EPOCH_NS):
+        display.sent(chunk, EPOCH_NS)
+    display.vital("hr", 72.4, "1/min")
+    display.began(heard("asystole", 3.0))
+    for t_s in (-1.0, 0.0, 3.0, 8.0, 99.0):
+        display.advance(t_s)
+        with console.capture() as drawn:
+            console.print(display.picture())
+        assert "heart rate 72/min" in drawn.get()
+        assert max(len(line) for line in Text.from_ansi(drawn.get()).plain.splitlines()) <= 70
+
+
 def test_the_agent_accepts_the_config_it_is_given(tmp_path: Path) -> None:
     path = tmp_path / "vagus.toml"
     path.write_text(agent_config(scripted(None), 1883, tmp_path))
     config = load_config(path)
-    assert config.mqtt.host == "127.0.0.1"
+    assert config.agent.state_dir == tmp_path / "state"
     assert len(config.patients[0].sources) == 2
 
 
