@@ -34,6 +34,8 @@ FIRST_DELAY_S = 0.25
 LONGEST_DELAY_S = 30.0
 STEADY_S = 10.0
 """A connection that lasted this long was a good one: the next attempt starts again from the first delay."""
+THROWN_OUT_TO_SUSPECT = 3
+"""Connections in a row that were closed at once after they had been accepted."""
 READS_AT_ONCE = 64
 """Messages taken off the socket before other tasks of the event loop get their turn."""
 _jitter = random.SystemRandom()
@@ -168,6 +170,7 @@ class MqttConnection:
         self._received = 0
         self._is_paused = False
         self._v5_closed_unsaid = 0
+        self._n_thrown_out = 0
         self._buffer: deque[Message] = deque()
         self._arrived = asyncio.Event()
         self._connected = asyncio.Event()
@@ -394,6 +397,12 @@ class MqttConnection:
                 await self._connect_once(MQTTProtocolVersion.MQTTv311)
             if self._loop.time() - began_s > STEADY_S:
                 delay_s = FIRST_DELAY_S
+                self._n_thrown_out = 0
+            elif self._opened.done():
+                self._n_thrown_out += 1
+                if self._n_thrown_out == THROWN_OUT_TO_SUSPECT:  # two agents with one client id throw each other out
+                    hint = f"; is another client using the client id {self.client_id!r}?"
+                    self._report(replace(self._status, detail=self._status.detail + hint))
             await asyncio.sleep(_jitter.uniform(delay_s / 2, delay_s))
             delay_s = min(2 * delay_s, LONGEST_DELAY_S)
 

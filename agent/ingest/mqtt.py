@@ -51,6 +51,7 @@ class MqttSource:
     ) -> None:
         """`streams`: by (device, channel). `filters`: what to subscribe to, where the broker allows only some."""
         self._connection, self._streams, self._filters, self._clock_ns = connection, streams, filters, clock_ns
+        self._devices = {device for device, _ in streams}
         self._rejected: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self.received = 0
         self.delivered = 0
@@ -99,7 +100,7 @@ class MqttSource:
     def _reject(self, device: str, reason: str) -> None:
         """Count; log the first of each kind and then every LOG_EVERYth. The payload itself is never logged."""
         name = device[:64]
-        if name not in self._rejected and len(self._rejected) >= MAX_DEVICES:
+        if name not in self._rejected and name not in self._devices and len(self._rejected) >= MAX_DEVICES:
             name = OTHERS
         kind = re.sub(r"\d+", "#", reason)[:120]
         reasons = self._rejected[name]

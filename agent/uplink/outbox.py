@@ -20,8 +20,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from agent.uplink.outbox_file import OutboxError as OutboxError  # re-exported: its subclass OutboxFull is here
-from agent.uplink.outbox_file import open_outbox_file
+from agent.uplink.outbox_file import OutboxError, open_outbox_file
+
+__all__ = [
+    "Depth",
+    "JournalEntry",
+    "Kind",
+    "Outbox",
+    "OutboxError",
+    "OutboxFull",
+    "Outgoing",
+    "Pending",
+    "Recovery",
+]
 
 log = logging.getLogger(__name__)
 

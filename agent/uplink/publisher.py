@@ -16,7 +16,7 @@ from agent.uplink.outbox import Outbox, OutboxError, Pending
 log = logging.getLogger(__name__)
 
 FIRST_RETRY_S = 1.0
-LONGEST_RETRY_S = 60.0
+LONGEST_RETRY_S = 120.0
 LOSSES_TO_SUSPECT = 2
 """Connections that ended while a topic's message was on its way, before that message is sent alone."""
 FLUSH_ROWS = 200
@@ -31,7 +31,6 @@ class _Hold:
     reason: str
     delay_s: float
     until_s: float
-    is_cleared_by_reconnect: bool
 
 
 class Publisher:
@@ -101,9 +100,9 @@ class Publisher:
     async def _publish_some(self) -> bool:
         """One round; False when there is nothing to do now."""
         held = self._held_now()
-        suspects = [topic for topic, losses in self._losses.items() if losses >= LOSSES_TO_SUSPECT]
-        # Every other round takes only the most urgent row, so that a message which ends every connection is found out
-        # by itself, and the others have their turn.
+        # Some brokers close the connection on a message they do not take (mosquitto 2.0.11 after "not authorized",
+        # others when it is too large). Such topics are tried alone, every other round, so that the rest gets through.
+        suspects = {topic for topic, losses in self._losses.items() if losses >= LOSSES_TO_SUSPECT} | set(self._held)
         self._is_lone_round = bool(suspects) and not self._is_lone_round
         if self._is_lone_round:
             rows = await self._pending(1, held)
@@ -133,14 +132,14 @@ class Publisher:
                     content_type=row.message.content_type,
                 )
             except PublishRefused as refusal:
-                self._hold(topic, refusal.reason, is_cleared_by_reconnect=True)
+                self._hold(topic, refusal.reason)
                 return
             except NotConnected:
                 if was_connected:
                     self._losses[topic] = self._losses.get(topic, 0) + 1
                 if was_connected and is_alone and self._losses[topic] > LOSSES_TO_SUSPECT:
                     reason = f"the connection ends whenever this message of {len(row.message.payload)} bytes is sent"
-                    self._hold(topic, reason, is_cleared_by_reconnect=False)
+                    self._hold(topic, reason)
                 return
             self._acknowledged.add(row.id)
             self.published += 1
@@ -159,10 +158,10 @@ class Publisher:
             self._refused_changed()
         return [topic for topic, hold in self._held.items() if hold.until_s > now_s]
 
-    def _hold(self, topic: str, reason: str, *, is_cleared_by_reconnect: bool) -> None:
+    def _hold(self, topic: str, reason: str) -> None:
         before = self._held.get(topic)
         delay_s = FIRST_RETRY_S if before is None else min(2 * before.delay_s, LONGEST_RETRY_S)
-        self._held[topic] = _Hold(reason, delay_s, self._loop.time() + delay_s, is_cleared_by_reconnect)
+        self._held[topic] = _Hold(reason, delay_s, self._loop.time() + delay_s)
         if before is None or before.reason != reason:
             log.error("denied topic %s: %s; its messages stay in the outbox", topic, reason)
             self._refused_changed()
@@ -173,9 +172,6 @@ class Publisher:
 
     def _connection_changed(self, status: ConnectionStatus) -> None:
         if status.connected:
-            for hold in self._held.values():
-                if hold.is_cleared_by_reconnect:
-                    hold.until_s = 0.0
             self._work.set()
 
     # -- the outbox, on its own thread ----------------------------------------------------------------------------
