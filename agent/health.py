@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import suppress
 from typing import Literal
 
 from agent import __version__
@@ -78,19 +79,19 @@ class Health:
         loop = asyncio.get_running_loop()
         due_s = loop.time()
         while True:
+            news = self._changed.is_set()
+            self._changed.clear()
             if self._uplink.is_connected:
                 vitals = await loop.run_in_executor(self._thread, self._vitals)
                 for vital in vitals:
                     self._show(vital_message(vital, self._worker.topics))
                 reasons = tuple(self._reasons())
-                if loop.time() >= due_s or self._changed.is_set() or reasons != self._said:
-                    self._changed.clear()
+                if news or loop.time() >= due_s or reasons != self._said:
                     due_s, self._said = loop.time() + every_s, reasons
                     await self._say()
-            try:
-                await asyncio.wait_for(self._changed.wait(), VITALS_S)
-            except TimeoutError:
-                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(VITALS_S):
+                    await self._changed.wait()
 
     async def goodbye(self) -> None:
         """Tell subscribers that monitoring stops now, and on purpose."""

@@ -153,7 +153,8 @@ class Supervisor:
 
     async def _gather(self) -> Sequence[Delivery]:
         try:
-            first = await asyncio.wait_for(self._queue.get(), IDLE_S)
+            async with asyncio.timeout(IDLE_S):
+                first = await self._queue.get()
         except TimeoutError:
             return ()
         await asyncio.sleep(GATHER_S)
@@ -245,7 +246,8 @@ def _send_unsaved(uplink: MqttConnection, unsaved: Sequence[Outgoing], sent: set
 
 async def _at_most(seconds: float, awaitable: Awaitable[None]) -> None:
     try:
-        await asyncio.wait_for(awaitable, seconds)
+        async with asyncio.timeout(seconds):
+            await awaitable
     except TimeoutError:
         log.warning("not everything could be published before the stop: it stays in the outbox")
 
