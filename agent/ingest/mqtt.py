@@ -22,6 +22,7 @@ MAX_REASONS = 16
 """Per device. Both bound what a babbling sender can make the agent remember."""
 OTHERS = "(others)"
 LOG_EVERY = 1000
+_QUOTED = re.compile(r"""'[^']*'|"[^"]*\"""")
 UNKNOWN_DEVICE = "unknown device or channel"
 
 
@@ -98,7 +99,8 @@ class MqttSource:
         )
 
     def _reject(self, device: str, reason: str) -> None:
-        """Count; log the first of each kind and then every LOG_EVERYth. The payload itself is never logged."""
+        """Count; log the first of each kind and then every LOG_EVERYth, without anything quoted from the payload."""
+        reason = _QUOTED.sub("…", reason)
         name = device[:64]
         if name not in self._rejected and name not in self._devices and len(self._rejected) >= MAX_DEVICES:
             name = OTHERS

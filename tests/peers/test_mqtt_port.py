@@ -92,6 +92,7 @@ def test_only_what_was_not_acknowledged_comes_again(run: Run) -> None:
                 messages = await take(agent, 4)
                 agent.ack(messages[0])
                 agent.ack(messages[1])
+            await asyncio.sleep(0.5)  # mosquitto reads one packet a turn, and a new connection may overtake
             async with connection(broker) as agent:
                 again = await take(agent, 2)
                 assert [message.payload for message in again] == [b"2", b"3"]
