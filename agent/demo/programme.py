@@ -9,7 +9,7 @@ from pathlib import Path
 from agent.demo.truth import Expected, expected_alarms
 from agent.ingest.replay import record_chunks, record_streams, sample_ns
 from agent.ingest.simulate import DEMO_SCRIPT, Episode, Rhythm, SimulatedPatient, cgm_chunks, cgm_readings
-from agent.ingest.wfdb import RecordError, read_header
+from agent.ingest.wfdb import Header, RecordError, read_annotations, read_header
 from agent.signal.lead import analysis_lead
 from firmware_bridge.chunk import Chunk, Stream
 
@@ -29,6 +29,25 @@ PLAIN_WORDS = {
     Rhythm.LEAD_OFF: "an electrode has come off",
     Rhythm.SILENCE: "the sensor has gone silent: no data at all",
 }
+
+RHYTHM_NAME = {
+    "(N": "normal rhythm",
+    "(NSR": "normal rhythm",
+    "(VT": "ventricular tachycardia",
+    "(VF": "ventricular fibrillation",
+    "(VFIB": "ventricular fibrillation",
+    "(VFL": "ventricular flutter",
+    "(AFIB": "atrial fibrillation",
+    "(AFL": "atrial flutter",
+    "(B": "ventricular bigeminy",
+    "(T": "ventricular trigeminy",
+    "(SBR": "slow sinus rhythm",
+    "(SVTA": "supraventricular tachycardia",
+    "(ASYS": "asystole",
+    "(NOISE": "noise",
+    "(P": "paced rhythm",
+}
+"""Rhythm annotations of PhysioNet's databases in words; others are shown as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,5 +128,23 @@ def recorded(path: Path, start_s: float, seconds: float | None) -> Programme:
         ecg=only.stream,
         duration_s=stop_s - start_s,
         ecg_chunks=chunks,
-        phases=((0.0, f"recording {header.name} as it was taken"),),
+        phases=((0.0, f"recording {header.name} as it was taken"), *_reference_rhythms(header, start_s, stop_s)),
     )
+
+
+def _reference_rhythms(header: Header, start_s: float, stop_s: float) -> list[tuple[float, str]]:
+    """What the recording's own annotations say of its rhythm, where it has any: (s from the stretch's start, text)."""
+    annotations = header.path.with_suffix(".atr")
+    if not annotations.is_file():
+        return []
+    found = read_annotations(annotations)
+    named = [
+        (sample / header.rate_hz, RHYTHM_NAME.get(aux.rstrip(), aux.strip(" (")))
+        for sample, symbol, aux in zip(found.sample.tolist(), found.symbol, found.aux, strict=True)
+        if symbol == "+" and aux.startswith("(")
+    ]
+    return [
+        (max(0.0, t_s - start_s), f"{name} (so its annotation says)")
+        for (t_s, name), until_s in zip(named, [*(t_s for t_s, _ in named[1:]), header.duration_s], strict=True)
+        if until_s > start_s and t_s < stop_s
+    ]

@@ -19,7 +19,11 @@ from agent.demo.play import agent_config
 from agent.demo.programme import recorded, scripted
 from agent.demo.trace import trace
 from agent.demo.truth import Expected, Heard, expected_alarms, judge
+from agent.engine import Engine
 from agent.ingest.simulate import EPOCH_NS, Episode, Rhythm, SimulatedPatient
+from agent.patient import Person
+from agent.replay import shipped_beat_classifier
+from firmware_bridge.chunk import NS_PER_S
 
 
 def heard(rule: str, onset_s: float, heard_s: float = 40.0) -> Heard:
@@ -55,6 +59,27 @@ def test_a_longer_script_goes_on_with_a_normal_rhythm() -> None:
 
 def test_premature_beats_and_a_slow_heart_call_for_nothing_here() -> None:
     assert expected_alarms(SimulatedPatient(1, script=[Episode(Rhythm.ECTOPY, 60.0)])) == ()
+
+
+@pytest.mark.parametrize("seed", [2, 3, 5, 7])
+def test_other_people_with_that_script_get_the_alarms_it_calls_for(seed: int) -> None:
+    patient = SimulatedPatient(seed)
+    stream = patient.stream()
+    engine = Engine([Person(stream.patient, (stream,))], shipped_beat_classifier(), mains_hz=50)
+    events = [event for chunk in patient.chunks(stream) for event in engine.step([chunk]) if event.phase == "start"]
+    alerts = [
+        Heard(
+            event.alert_id,
+            event.rule,
+            event.priority,
+            event.text,
+            onset_s=(event.onset_ns - EPOCH_NS) / NS_PER_S,
+            heard_s=(event.at_ns - EPOCH_NS) / NS_PER_S,
+        )
+        for event in events
+    ]
+    verdicts = judge(expected_alarms(patient), alerts)
+    assert all(verdict.latency_s is not None and verdict.latency_s < 6 for verdict in verdicts)
 
 
 def test_an_answer_is_an_alert_of_that_rule_at_that_time() -> None:
