@@ -15,7 +15,7 @@ from typing import Any, Literal
 from agent.alarms.limits import ALWAYS_ON, Limits
 from agent.config_faults import ConfigError, Fault, did_you_mean, shown, unknown_key
 from agent.config_lines import Path as KeyPath
-from agent.config_reader import TableReader, parse_toml
+from agent.config_reader import TableReader, parse_toml, read_password
 from agent.config_schema import (
     LIMITS,
     SOURCES,
@@ -51,7 +51,6 @@ __all__ = [
 ]
 
 PASSWORD_VARIABLE = "VAGUS_MQTT_PASSWORD"  # noqa: S105 - the name of a variable
-_MAX_PASSWORD_BYTES = 4096
 _TLS_FILES = ("ca_file", "cert_file", "key_file")
 _WAVEFORMS = frozenset({"ecg", "ppg", "abp", "acc"})
 """Kinds that make no sense as single readings."""
@@ -262,16 +261,11 @@ class _Reader:
             return password if table.username else None
         if not table.username:
             self._read.fault(path, "is given without username", "MQTT knows a password only with a user name")
-        with file.open("rb") as opened:
-            first_line = opened.read(_MAX_PASSWORD_BYTES).partition(b"\n")[0].rstrip(b"\r")
         try:
-            password = first_line.decode()
-        except UnicodeDecodeError:
-            self._read.fault(path, "does not hold UTF-8 text")
+            return read_password(file)
+        except (OSError, ValueError) as error:
+            self._read.fault(path, str(error), "the first line of the file is the password")
             return None
-        if not password:
-            self._read.fault(path, "has an empty first line", "the first line of the file is the password")
-        return password
 
     def _patients(self, data: dict[str, Any]) -> tuple[PatientConfig, ...]:
         raw = data.get("patient", [])

@@ -16,6 +16,8 @@ from agent.config_lines import Path as KeyPath
 from agent.config_lines import key_lines, line_of
 from agent.config_schema import Table
 
+_MAX_PASSWORD_BYTES = 4096
+
 T = TypeVar("T", bound=Table)
 
 
@@ -43,6 +45,19 @@ def _decode(text: bytes, file: str) -> str:
     except UnicodeDecodeError as error:
         line = text.count(b"\n", 0, error.start) + 1
         raise ConfigError([Fault(file, line, "", "is not UTF-8 text", "save it as UTF-8")]) from error
+
+
+def read_password(file: Path) -> str:
+    """The first line of `file`; raises ValueError where it holds no password, OSError where it cannot be read."""
+    with file.open("rb") as opened:
+        first_line = opened.read(_MAX_PASSWORD_BYTES).partition(b"\n")[0].rstrip(b"\r")
+    try:
+        password = first_line.decode()
+    except UnicodeDecodeError:
+        raise ValueError("does not hold UTF-8 text") from None
+    if not password:
+        raise ValueError("has an empty first line")
+    return password
 
 
 class TableReader:

@@ -7,6 +7,7 @@ import asyncio
 import importlib
 import importlib.util
 import json
+import logging
 import os
 import platform
 import shutil
@@ -66,6 +67,7 @@ def run_checks(config_path: Path | None = None, root: Path = Path("/")) -> list[
 
 def doctor_command(args: argparse.Namespace) -> int:
     """`vagus doctor [CONFIG] [--json]`: 0 when nothing stands in the way, else 1."""
+    logging.getLogger("agent").addHandler(logging.NullHandler())  # what went wrong is in the findings
     checks = run_checks(Path(args.config) if args.config else None)
     failed = any(check.ok is False for check in checks)
     if args.json:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import os
 import secrets
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TextIO
 
 from pydantic import ValidationError
@@ -20,6 +20,7 @@ from rich.text import Text
 
 from agent.alert_words import notice, render, render_status
 from agent.config import PASSWORD_VARIABLE
+from agent.config_reader import read_password
 from agent.mqtt import ConnectionStatus, MqttConnection, SubscribeRefused
 from agent.tls import client_context
 from agent.uplink.messages import RESEARCH_NOTE, AlertMessage, StatusMessage, parse_event
@@ -33,43 +34,35 @@ _SEEN_KEPT = 10_000
 _LOUD = "bold white on red"
 
 
-def add_subscribe_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `subscribe_command` reads."""
-    parser.add_argument("--host", default="localhost", help="broker (default: localhost)")
-    parser.add_argument("--port", type=int, help="its port (default: 1883, or 8883 with --ca-file)")
-    parser.add_argument("--username", help=f"user name; the password is read from ${PASSWORD_VARIABLE}")
-    parser.add_argument("--ca-file", type=Path, help="use TLS, with this certificate authority")
-    parser.add_argument("--agent", default="+", help="listen to this agent only (default: all)")
-    parser.add_argument("--json", action="store_true", help="one JSON object a line")
-    parser.add_argument(
-        "--alarms-only", action="store_true", help="no good news: neither ends, late reports nor status"
-    )
-    parser.add_argument("--count", type=int, metavar="N", help="stop after N alerts")
-    parser.add_argument("--timeout", type=float, metavar="S", help="stop after S seconds; exit 1 if --count is not met")
-
-
 def subscribe_command(args: argparse.Namespace) -> int:
-    """Listen until stopped: 0 when stopped or after `--count` alerts, 1 when refused or `--timeout` came first."""
+    """`vagus subscribe`: listen until stopped.
+
+    Reads host, port, agent, username, password_file, ca_file, alarms_only, count and json of `args`; `timeout`, where
+    there is one, is in seconds. 0 when stopped or after `count` alerts, 1 when refused or too late, 2 on wrong use.
+    """
+    timeout_s: float | None = getattr(args, "timeout", None)
     try:
         tls = client_context(args.ca_file) if args.ca_file else None
+        password = read_password(args.password_file) if args.password_file else os.environ.get(PASSWORD_VARIABLE)
         agent = args.agent if args.agent == "+" else level(args.agent)
     except (ValueError, OSError) as error:
         sys.stderr.write(f"vagus subscribe: {error}\n")
         return 2
+    logging.getLogger("agent").addHandler(logging.NullHandler())  # the listener says itself what the log would
     listener = Listener(Printer(sys.stdout, as_json=args.json), alarms_only=args.alarms_only, count=args.count)
     connection = MqttConnection(
         args.host,
         args.port or (8883 if tls else 1883),
         f"vagus-subscribe-{secrets.token_hex(4)}",
         username=args.username,
-        password=os.environ.get(PASSWORD_VARIABLE) if args.username else None,
+        password=password if args.username else None,
         tls=tls,
         clean_start=True,
         session_expiry_s=0,
         on_change=listener.connection_changed,
     )
     try:
-        asyncio.run(_listen(connection, listener, agent, args.timeout))
+        asyncio.run(_listen(connection, listener, agent, timeout_s))
     except KeyboardInterrupt:
         return 0
     except TimeoutError:

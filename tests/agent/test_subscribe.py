@@ -16,7 +16,7 @@ from agent.alarms.alert import AlertEvent, Category, Evidence, EvidenceBeat, Pha
 from agent.alert_words import render, render_status
 from agent.broker import LocalBroker, find_mosquitto
 from agent.mqtt import ConnectionStatus, MqttConnection
-from agent.subscribe import Listener, Printer, add_subscribe_arguments, subscribe_command
+from agent.subscribe import Listener, Printer, subscribe_command
 from agent.uplink.messages import StatusMessage, alert_messages, offline_payload, parse_event
 from agent.uplink.topics import Topics
 
@@ -234,20 +234,22 @@ def test_json_lines_hold_the_event_as_it_was_sent() -> None:
     assert written["event"] == json.loads(payload(event()))
 
 
-def arguments(*given: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    add_subscribe_arguments(parser)
-    return parser.parse_args(given)
+def arguments(**given: object) -> argparse.Namespace:
+    """What the command line gives, on the loopback interface."""
+    usual = {"host": "127.0.0.1", "port": 1, "agent": "+", "username": None, "password_file": None, "ca_file": None}
+    return argparse.Namespace(**{**usual, "alarms_only": False, "count": 1, "json": False, "timeout": 20.0, **given})
 
 
-@pytest.mark.parametrize("wrong", [("--agent", "a/b"), ("--ca-file", "/nowhere.pem")])
-def test_wrong_arguments_are_a_usage_error(wrong: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert subscribe_command(arguments(*wrong)) == 2
+@pytest.mark.parametrize(
+    "wrong", [{"agent": "a/b"}, {"ca_file": Path("/nowhere.pem")}, {"password_file": Path("/nowhere")}]
+)
+def test_wrong_arguments_are_a_usage_error(wrong: dict[str, object], capsys: pytest.CaptureFixture[str]) -> None:
+    assert subscribe_command(arguments(**wrong)) == 2
     assert capsys.readouterr().err.startswith("vagus subscribe: ")
 
 
 def test_without_a_broker_the_timeout_ends_it(capsys: pytest.CaptureFixture[str]) -> None:
-    assert subscribe_command(arguments("--port", "1", "--host", "127.0.0.1", "--timeout", "0.5", "--count", "1")) == 1
+    assert subscribe_command(arguments(timeout=0.5)) == 1
     assert "NO ALERT CAN BE SEEN" in capsys.readouterr().out
 
 
@@ -262,7 +264,7 @@ def test_alerts_come_from_a_real_broker(capsys: pytest.CaptureFixture[str], tmp_
             await agent.wait_connected()
             await agent.publish(TOPICS.status, StatusMessage(agent="bed-1", state="online").payload(), retain=True)
             await agent.publish(TOPICS.alarm("p1", "x"), payload(event()), retain=True)
-            wanted = arguments("--host", "127.0.0.1", "--port", str(broker.port), "--count", "2", "--json")
+            wanted = arguments(port=broker.port, count=2, json=True)
             listening = asyncio.create_task(asyncio.to_thread(subscribe_command, wanted))
             while not listening.done():
                 for message in alert_messages(event(Phase.END, DECIDED_NS + NS), TOPICS, seq=2, boot_id=1):
