@@ -34,6 +34,7 @@ _RR = (
     "rr_vs_mean512",
     "rr_vs_mean2048",
     "rr_fast_run",
+    "rr_fast_run_onset",
 )
 _SHAPE = (
     "qrs_similarity_normal",
@@ -52,6 +53,7 @@ _SHAPE = (
     "p_difference",
     "p_energy",
     "p_energy_normal",
+    "p_unsteadiness",
     "t_correlation",
     "t_difference",
     "noise",

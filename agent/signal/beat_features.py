@@ -15,6 +15,7 @@ Everything is causal: a beat's features depend on samples up to `AFTER_S` past i
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -60,11 +61,20 @@ _MIN_AMPLITUDE_MV = 0.05
 _RR_LENGTH = 33
 _HISTORY_LENGTH = 4
 _LIMIT = 4.0
+_sum = np.add.reduce  # np.sum and np.mean cost more in calls than in additions on arrays this small
+_P_DIFFERENCE = CONTEXT.index("p_difference")
 _REMEMBERED = [CONTEXT.index(name) for name in CONTEXT if f"{name}_prev1" in CONTEXT]
 
 
 def _float32(*shape: int) -> Float32:
     return np.zeros(shape, dtype=np.float32)
+
+
+def context_columns(names: Sequence[str]) -> npt.NDArray[np.intp]:
+    """Where the features a network wants stand in the context vector; raises ValueError on an unknown name."""
+    if unknown := [name for name in names if name not in CONTEXT]:
+        raise ValueError(f"no context feature is called {', '.join(unknown)}")
+    return np.array([CONTEXT.index(name) for name in names], dtype=np.intp)
 
 
 @dataclass(slots=True)
@@ -83,6 +93,10 @@ class FeatureState:
     """Means of log RR that fade over minutes, a quarter of an hour, an hour."""
     fast_run: int = 0
     """Beats since the last one that was not early by the longest mean."""
+    fast_run_onset: float = 0.0
+    """Log of the run's first interval over the median before it: a leap begins a tachycardia, a slope does not."""
+    p_unsteadiness: float = 0.0
+    """Mean of the P region's difference to normal over some thirty beats: without P waves it never settles."""
     cores: Float32 = field(default_factory=lambda: _float32(CLUSTERS, _CORE.stop - _CORE.start))
     """Mean QRS of each cluster, mV."""
     full: Float32 = field(default_factory=lambda: _float32(CLUSTERS, WINDOW_SAMPLES // 2))
@@ -154,11 +168,14 @@ class BeatFeatures:
             *state.history.ravel().tolist(),
         ]
         self._remember(state, x, shape, (cluster, int(best_shift[cluster])), log_rr)
+        state.p_unsteadiness += max(1.0 / (state.beats + 1), 1.0 / 32.0) * (
+            min(context[_P_DIFFERENCE], _LIMIT) - state.p_unsteadiness
+        )
         state.history[:, 1:] = state.history[:, :-1]
         state.history[:, 0] = [context[at] for at in _REMEMBERED]
         state.last_r_ns = r_ns
         state.beats += 1
-        return image, np.clip(np.array(context, dtype=np.float32), -_LIMIT, _LIMIT)
+        return image, np.minimum(np.maximum(np.array(context, dtype=np.float32), -_LIMIT), _LIMIT)
 
     def _interval(self, state: FeatureState, r_ns: int) -> tuple[list[float], float | None]:
         """RR features of this beat (as far as rhythm is known) and its log RR; updates the RR memory."""
@@ -176,7 +193,12 @@ class BeatFeatures:
         state.rr_log[:-1] = state.rr_log[1:]
         state.rr_log[-1] = log_rr
         state.rr_known += 1
-        state.fast_run = state.fast_run + 1 if log_rr < state.rr_means[2] - 0.12 else 0
+        if log_rr >= state.rr_means[2] - 0.12:
+            state.fast_run, state.fast_run_onset = 0, 0.0
+        else:
+            if state.fast_run == 0:
+                state.fast_run_onset = log_rr - float(np.sort(state.rr_log[-9:-1])[4])
+            state.fast_run += 1
         features = self._interval_features(state, log_rr)
         step = max(_SLOW_STEP, 0.2 / state.rr_known)
         state.rr_quantiles += step * (_QUANTILES - (log_rr < state.rr_quantiles))
@@ -200,12 +222,13 @@ class BeatFeatures:
             *(4.0 * (now - q) for q in quantiles),
             *(4.0 * (previous - slow) for previous in last[-2::-1]),
             4.0 * (quantiles[4] - quantiles[0]),
-            8.0 * float(steps[-8:].mean()),
-            8.0 * float(steps.mean()),
+            float(_sum(steps[-8:])),
+            0.25 * float(_sum(steps)),
             4.0 * (median8 - slow),
-            2.0 * float((ring[:-1] < slow - 0.12).mean()),
+            np.count_nonzero(ring[:-1] < slow - 0.12) / 16.0,
             *(4.0 * (now - mean) for mean in state.rr_means.tolist()),
             0.5 * math.log2(1.0 + state.fast_run),
+            4.0 * state.fast_run_onset,
         ]
 
     @staticmethod
@@ -237,7 +260,9 @@ class BeatFeatures:
         size, width, slope = shape
         normal_size, normal_width, normal_slope = state.shape[normal].tolist()
         p, p_normal, t, t_normal = x[_P], reference[_P], x[_T], reference[_T]
-        p_correlation, p_difference, p_energy, p_energy_normal = _compare(p - p.mean(), p_normal - p_normal.mean())
+        p_correlation, p_difference, p_energy, p_energy_normal = _compare(
+            p - _sum(p) / np.float32(len(p)), p_normal - _sum(p_normal) / np.float32(len(p))
+        )
         t_correlation, t_difference, _, _ = _compare(t, t_normal)
         bends = x[2:] - 2.0 * x[1:-1] + x[:-2]
         own = float(state.weight[cluster])
@@ -258,6 +283,7 @@ class BeatFeatures:
             20.0 * p_difference / amplitude,
             20.0 * p_energy / amplitude,
             20.0 * p_energy_normal / amplitude,
+            2.0 * state.p_unsteadiness,
             2.0 * t_correlation,
             10.0 * t_difference / amplitude,
             20.0 * math.sqrt(float(bends @ bends) / len(bends)) / amplitude,
@@ -295,7 +321,7 @@ def _amplitude(state: FeatureState, normal: int) -> float:
 
 def _similarity(cores: Float32, templates: Float32) -> Float64:
     """(shifts, clusters): 2 a·b / (a·a + b·b), which is 1 for equal shape and size, and falls with either."""
-    energy = np.einsum("ij,ij->i", cores, cores)[:, None] + np.einsum("ij,ij->i", templates, templates)
+    energy = _sum(cores * cores, axis=1)[:, None] + _sum(templates * templates, axis=1)
     similarity: Float64 = (2.0 * (cores @ templates.T) / (energy + np.float32(1e-6))).astype(np.float64)
     return similarity
 
@@ -305,7 +331,7 @@ def _qrs_shape(x: Float32) -> tuple[float, float, float]:
     core = x[_CORE]
     high, low = float(core.max()), float(core.min())
     peak = max(high, -low, 1e-3)
-    width = float(np.abs(core).sum()) / peak
+    width = float(_sum(np.abs(core))) / peak
     return high - low, max(width, 1.0), float(np.abs(core[1:] - core[:-1]).max())
 
 
