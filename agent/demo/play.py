@@ -49,7 +49,7 @@ def demo_command(args: argparse.Namespace) -> int:
     except (OSError, ValueError) as error:
         console.print(f"vagus demo: {error}", markup=False, highlight=False, soft_wrap=True)
         return 2
-    live = console.is_terminal and not args.plain
+    live = console.is_terminal and console.encoding.startswith("utf") and not args.plain
     display: Display = LiveDisplay(programme, console) if live else PlainDisplay(programme, console)
     try:
         return asyncio.run(play(programme, display, console))
