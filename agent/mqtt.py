@@ -1,119 +1,60 @@
-"""MQTT on the event loop: paho-mqtt driven by socket callbacks, one connection that mends itself.
-
-No thread runs here but the short one in which a connection is opened (name resolution, TCP, TLS block). Every
-connection attempt has its own paho client, so that paho never sends anything again by itself: what must survive a
-connection lives in the outbox, and what the broker must send again it sends again because it was not acknowledged.
-"""
+"""MQTT for the agent: one connection to one broker that mends itself, and says in plain words what is wrong with it."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
-import socket
 import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
-from enum import Enum, auto
 from types import TracebackType
 from typing import Any, Self
 
 from paho.mqtt import client as paho
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.enums import MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from agent.mqtt_words import explain_connack, explain_disconnect, explain_os_error
+from agent.mqtt_link import Broker, Events, Link, Outcome, Will, new_properties
+from agent.mqtt_nouns import (
+    ConnectionStatus,
+    Message,
+    MqttError,
+    NotConnected,
+    PublishRefused,
+    PublishResult,
+    SubscribeRefused,
+)
+
+__all__ = [
+    "ConnectionStatus",
+    "Message",
+    "MqttConnection",
+    "MqttError",
+    "NotConnected",
+    "PublishRefused",
+    "PublishResult",
+    "SubscribeRefused",
+    "Will",
+]
 
 log = logging.getLogger(__name__)
 
-OPEN_TIMEOUT_S = 5.0
 FIRST_DELAY_S = 0.25
 LONGEST_DELAY_S = 30.0
 STEADY_S = 10.0
 """A connection that lasted this long was a good one: the next attempt starts again from the first delay."""
 THROWN_OUT_TO_SUSPECT = 3
-"""Connections in a row that were closed at once after they had been accepted."""
-READS_AT_ONCE = 64
-"""Messages taken off the socket before other tasks of the event loop get their turn."""
+"""Connections in a row that were closed soon after they had been accepted."""
+TOPIC_NAME_INVALID, PACKET_TOO_LARGE = 0x90, 0x95
+"""MQTT 5 reason codes that we give ourselves, before the broker has to."""
+PACKET_OVERHEAD = 256
+"""Bytes of a PUBLISH packet beside topic and payload, at most: header and our properties."""
 _jitter = random.SystemRandom()
-
-
-class MqttError(Exception):
-    """What went wrong, in words a person can act on."""
-
-
-class NotConnected(MqttError):  # noqa: N818 - names a state, as the caller reads it
-    """There is no connection, or it was lost before the broker acknowledged: the message may or may not be there."""
-
-
-class PublishRefused(MqttError):  # noqa: N818
-    """The broker (or its announced limits) refused this message; it is not stored there."""
-
-    def __init__(self, topic: str, reason: str, code: int) -> None:
-        self.topic, self.reason, self.code = topic, reason, code
-        super().__init__(f"denied topic {topic}: {reason}")
-
-
-class SubscribeRefused(MqttError):  # noqa: N818
-    """The broker does not let this client read the topic."""
-
-    def __init__(self, topic: str, reason: str) -> None:
-        self.topic, self.reason = topic, reason
-        super().__init__(f"denied to subscribe to {topic}: {reason}")
-
-
-@dataclass(frozen=True, slots=True)
-class Will:
-    """What the broker says for us when we vanish."""
-
-    topic: str
-    payload: bytes
-    qos: int = 1
-    retain: bool = True
-    content_type: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class PublishResult:
-    topic: str
-    code: int
-    """MQTT 5 reason code of the PUBACK; 0 on MQTT 3.1.1, which has none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """An incoming message, not yet acknowledged."""
-
-    topic: str
-    payload: bytes
-    qos: int
-    retain: bool
-    duplicate: bool
-    content_type: str | None
-    user_properties: tuple[tuple[str, str], ...]
-    mid: int
-    connection_number: int
-    """Which connection it came over: an acknowledgement is only good on that one."""
-
-
-@dataclass(frozen=True, slots=True)
-class ConnectionStatus:
-    connected: bool
-    detail: str
-    """One line in plain words: what is so, or the last failure."""
-    protocol: str = ""
-    """"5", "3.1.1", or empty while not connected."""
-    refused_subscriptions: tuple[str, ...] = ()
-
-
-class _Outcome(Enum):
-    OVER = auto()
-    V5_NOT_SPOKEN = auto()
-    CLOSED_UNSAID = auto()
-    """Closed before CONNACK, without a word: a broker that knows no MQTT 5, or one that is just going down."""
 
 
 @dataclass(slots=True)
@@ -157,20 +98,26 @@ class MqttConnection:
     ) -> None:
         """`max_unacked`: Receive Maximum told to the broker; `max_inflight`: our own unacknowledged publishes."""
         self.host, self.port, self.client_id = host, port, client_id
-        self._username, self._password, self._tls = username, password, tls
-        self._clean_start, self._session_expiry_s, self._will = clean_start, session_expiry_s, will
-        self._keepalive_s, self._max_unacked = keepalive_s, max_unacked
+        self._broker = Broker(
+            host=host,
+            port=port,
+            client_id=client_id,
+            username=username,
+            password=password,
+            tls=tls,
+            clean_start=clean_start,
+            session_expiry_s=session_expiry_s,
+            will=will,
+            keepalive_s=keepalive_s,
+            receive_maximum=max_unacked,
+        )
+        self._events = Events(self._on_opened, self._on_message, self._on_published, self._on_subscribed)
         self._max_buffered, self._max_inflight = max_buffered, max_inflight
         self._listeners: list[Callable[[ConnectionStatus], None]] = [on_change] if on_change else []
         self._status = ConnectionStatus(connected=False, detail=f"not yet connected to the broker at {host}:{port}")
         self._subscriptions: dict[str, int] = {}
-        self._client: paho.Client | None = None
-        self._sock: socket.socket | None = None
+        self._link: Link | None = None
         self._connection_number = 0
-        self._received = 0
-        self._is_paused = False
-        self._v5_closed_unsaid = 0
-        self._n_thrown_out = 0
         self._buffer: deque[Message] = deque()
         self._arrived = asyncio.Event()
         self._connected = asyncio.Event()
@@ -224,12 +171,12 @@ class MqttConnection:
     ) -> asyncio.Future[PublishResult]:
         """Send now; the future is resolved by the PUBACK. Messages sent so leave in the order of the calls."""
         result: asyncio.Future[PublishResult] = self._loop.create_future()
-        if self._client is None or not self.is_connected:
+        if self._link is None or not self.is_connected:
             result.set_exception(NotConnected(self._status.detail))
             return result
-        if self._largest_packet is not None and len(payload) + len(topic) + 256 > self._largest_packet:
+        if self._largest_packet is not None and len(payload) + len(topic) + PACKET_OVERHEAD > self._largest_packet:
             reason = f"{len(payload)} bytes, the broker takes packets of at most {self._largest_packet}"
-            result.set_exception(PublishRefused(topic, reason, 0x95))
+            result.set_exception(PublishRefused(topic, reason, PACKET_TOO_LARGE))
             return result
         properties = None
         if self._status.protocol == "5":
@@ -264,23 +211,23 @@ class MqttConnection:
         )
 
     def _send_waiting(self) -> None:
-        while self._client is not None and self._waiting and len(self._publishing) < self._send_window:
+        while self._link is not None and self._waiting and len(self._publishing) < self._send_window:
             waiting = self._waiting.popleft()
             if waiting.result.cancelled():
                 continue
             try:
-                info = self._client.publish(
+                mid = self._link.publish(
                     waiting.topic, waiting.payload, waiting.qos, waiting.retain, waiting.properties
                 )
             except ValueError as error:
-                waiting.result.set_exception(PublishRefused(waiting.topic, str(error), 0x90))
+                waiting.result.set_exception(PublishRefused(waiting.topic, str(error), TOPIC_NAME_INVALID))
                 continue
-            if info.rc is not MQTTErrorCode.MQTT_ERR_SUCCESS:
-                waiting.result.set_exception(NotConnected(paho.error_string(info.rc)))
-                continue
-            self._publishing[info.mid] = (waiting.topic, waiting.result)
+            if isinstance(mid, MQTTErrorCode):
+                waiting.result.set_exception(NotConnected(paho.error_string(mid)))
+            else:
+                self._publishing[mid] = (waiting.topic, waiting.result)
 
-    def _on_publish(self, _client: paho.Client, _data: Any, mid: int, reason: ReasonCode, _props: Any) -> None:
+    def _on_published(self, mid: int, reason: ReasonCode) -> None:
         topic, result = self._publishing.pop(mid, ("", None))
         if result is not None and not result.done():
             if reason.is_failure:
@@ -292,37 +239,40 @@ class MqttConnection:
 
     # -- subscribing and receiving --------------------------------------------------------------------------------
 
-    async def subscribe(self, topic_filter: str, qos: int = 1) -> None:
-        """Subscribe now and again after every reconnect.
+    def subscribe_nowait(self, topic_filter: str, qos: int = 1) -> asyncio.Future[None] | None:
+        """Subscribe now, or when there is a connection, and again after every reconnect.
 
-        While there is no connection this only remembers the subscription; a refusal then shows in `status`.
-        Raises SubscribeRefused.
+        The future, None while there is no connection, is resolved by the broker's word; a refusal also shows in
+        `status`. Read `messages()` meanwhile: what a lasting session has kept comes before that word, and once the
+        buffer is full nothing more is read.
         """
         self._subscriptions[topic_filter] = qos
-        if self.is_connected:
-            granted = self._send_subscribe(topic_filter, qos)
-            try:
+        return self._send_subscribe(topic_filter, qos) if self.is_connected else None
+
+    async def subscribe(self, topic_filter: str, qos: int = 1) -> None:
+        """As `subscribe_nowait`, and wait for the broker's word if there is a connection. Raises SubscribeRefused."""
+        granted = self.subscribe_nowait(topic_filter, qos)
+        if granted is not None:
+            with contextlib.suppress(NotConnected):
                 await granted
-            except NotConnected:
-                return
 
     def _send_subscribe(self, topic_filter: str, qos: int) -> asyncio.Future[None]:
         granted: asyncio.Future[None] = self._loop.create_future()
-        assert self._client is not None  # noqa: S101 - both callers have checked that there is a connection
-        rc, mid = self._client.subscribe(topic_filter, qos=qos)
-        if rc is not MQTTErrorCode.MQTT_ERR_SUCCESS or mid is None:
-            granted.set_exception(NotConnected(paho.error_string(rc)))
+        mid = self._link.subscribe(topic_filter, qos) if self._link is not None else None
+        if mid is None:
+            granted.set_exception(NotConnected(self._status.detail))
+            granted.exception()
         else:
             self._subscribing[mid] = (topic_filter, granted)
         return granted
 
-    def _on_subscribe(self, _client: paho.Client, _data: Any, mid: int, reasons: list[ReasonCode], _props: Any) -> None:
+    def _on_subscribed(self, mid: int, reasons: list[ReasonCode]) -> None:
         topic_filter, granted = self._subscribing.pop(mid, ("", None))
         refusal = next((reason.getName().lower() for reason in reasons if reason.is_failure), None)
         if refusal is not None:
             refused = (*self._status.refused_subscriptions, topic_filter)
-            self._report(replace(self._status, refused_subscriptions=tuple(dict.fromkeys(refused))))
-            log.error("denied to subscribe to %s: %s", topic_filter, refusal)
+            log.error("mqtt %s: denied to subscribe to %s: %s", self.client_id, topic_filter, refusal)
+            self._report(replace(self._status, refused_subscriptions=tuple(dict.fromkeys(refused))), logging.INFO)
         if granted is None or granted.done():
             return
         if refusal is None:
@@ -338,8 +288,8 @@ class MqttConnection:
                 self._arrived.clear()
                 await self._arrived.wait()
             message = self._buffer.popleft()
-            if self._is_paused and len(self._buffer) <= self._max_buffered // 2:
-                self._resume_reading()
+            if self._link is not None and self._link.is_paused and len(self._buffer) <= self._max_buffered // 2:
+                self._link.resume_reading()
             yield message
 
     def ack(self, message: Message) -> None:
@@ -348,16 +298,16 @@ class MqttConnection:
         Does nothing when the connection it came over is gone: the broker sends the message again, and on the new
         connection its packet identifier may stand for another one.
         """
-        if message.qos and self._client is not None and message.connection_number == self._connection_number:
-            self._client.ack(message.mid, message.qos)
+        if message.qos and self._link is not None and message.connection_number == self._connection_number:
+            self._link.ack(message.mid, message.qos)
 
-    def _on_message(self, client: paho.Client, _data: Any, incoming: paho.MQTTMessage) -> None:
-        self._received += 1
+    def _on_message(self, incoming: paho.MQTTMessage) -> None:
         try:
             topic = incoming.topic
         except UnicodeDecodeError:
-            client.ack(incoming.mid, incoming.qos)
-            log.warning("a message on a topic that is not UTF-8 was dropped")
+            log.warning("mqtt %s: a message on a topic that is not UTF-8 was dropped", self.client_id)
+            if self._link is not None:
+                self._link.ack(incoming.mid, incoming.qos)
             return
         properties = incoming.properties
         self._buffer.append(
@@ -374,142 +324,69 @@ class MqttConnection:
             )
         )
         self._arrived.set()
-        if len(self._buffer) >= self._max_buffered:
-            self._is_paused = True
-            if self._sock is not None:
-                self._loop.remove_reader(self._sock)
-
-    def _resume_reading(self) -> None:
-        self._is_paused = False
-        if self._sock is not None:
-            self._loop.add_reader(self._sock, self._on_readable)
-            self._loop.call_soon(self._on_readable)  # a TLS socket may hold bytes that the kernel no longer has
+        if self._link is not None and len(self._buffer) >= self._max_buffered:
+            self._link.pause_reading()
 
     # -- the connection -------------------------------------------------------------------------------------------
 
     async def _stay_connected(self) -> None:
         delay_s = FIRST_DELAY_S
+        n_thrown_out = n_closed_unsaid = 0
         while True:
             began_s = self._loop.time()
-            outcome = await self._connect_once(MQTTProtocolVersion.MQTTv5)
-            self._v5_closed_unsaid = self._v5_closed_unsaid + 1 if outcome is _Outcome.CLOSED_UNSAID else 0
-            if outcome is _Outcome.V5_NOT_SPOKEN or self._v5_closed_unsaid >= 2:
-                await self._connect_once(MQTTProtocolVersion.MQTTv311)
+            outcome, was_opened = await self._connect_once(MQTTProtocolVersion.MQTTv5)
+            n_closed_unsaid = n_closed_unsaid + 1 if outcome is Outcome.CLOSED_UNSAID else 0
+            if outcome is Outcome.V5_NOT_SPOKEN or n_closed_unsaid >= 2:
+                _, was_opened = await self._connect_once(MQTTProtocolVersion.MQTTv311)
             if self._loop.time() - began_s > STEADY_S:
                 delay_s = FIRST_DELAY_S
-                self._n_thrown_out = 0
-            elif self._opened.done():
-                self._n_thrown_out += 1
-                if self._n_thrown_out == THROWN_OUT_TO_SUSPECT:  # two agents with one client id throw each other out
+                n_thrown_out = 0
+            elif was_opened:
+                n_thrown_out += 1
+                if n_thrown_out == THROWN_OUT_TO_SUSPECT:  # two agents with one client id throw each other out
                     hint = f"; is another client using the client id {self.client_id!r}?"
-                    self._report(replace(self._status, detail=self._status.detail + hint))
+                    self._report(replace(self._status, detail=self._status.detail + hint), logging.WARNING)
             await asyncio.sleep(_jitter.uniform(delay_s / 2, delay_s))
             delay_s = min(2 * delay_s, LONGEST_DELAY_S)
 
-    async def _connect_once(self, protocol: MQTTProtocolVersion) -> _Outcome:
-        """One connection from its opening to its end."""
-        client = self._new_client(protocol)
-        self._client, self._over, self._opened = client, self._loop.create_future(), self._loop.create_future()
+    async def _connect_once(self, protocol: MQTTProtocolVersion) -> tuple[Outcome, bool]:
+        """One connection from its opening to its end: how it ended, and whether it had been accepted."""
+        link = Link(self._broker, protocol, self._events)
+        self._link = link
         self._connection_number += 1
         self._send_window, self._largest_packet = self._max_inflight, None
-        outcome, detail = _Outcome.OVER, "the agent closed the connection"
+        detail, level = "the agent closed the connection", logging.INFO
         try:
-            await self._open(client)
-            await asyncio.wait([self._opened, self._over], timeout=OPEN_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
-            if self._opened.done():
-                await self._watch(client)
-            if self._over.done():
-                outcome, detail = self._over.result()
-            else:
-                detail = f"{self.host}:{self.port} accepts connections but does not speak MQTT"
-        except OSError as error:
-            detail = explain_os_error(error, self.host, self.port, OPEN_TIMEOUT_S)
+            outcome, detail = await link.run()
+            level = logging.WARNING
+        except Exception as error:  # a connection that cannot even be tried must not end the trying
+            log.exception("mqtt %s: cannot connect", self.client_id)
+            outcome, detail, level = Outcome.OVER, f"cannot connect to {self.host}:{self.port}: {error}", logging.ERROR
         finally:
-            self._finish(client, detail)
-        return outcome
+            self._link = None
+            self._connected.clear()
+            self._report(ConnectionStatus(connected=False, detail=detail), level)
+            self._disappoint(NotConnected(detail))
+        return outcome, link.was_opened
 
-    async def _watch(self, client: paho.Client) -> None:
-        """Until the connection is over, let paho look after the keep-alive.
+    def _on_opened(self, properties: Properties | None) -> None:
+        assert self._link is not None  # noqa: S101 - it is this link that reports
+        detail, protocol = f"connected to the broker at {self.host}:{self.port} over MQTT 5", "5"
+        level = logging.INFO
+        if not self._link.is_v5:
+            detail, protocol = f"{detail[:-1]}3.1.1 only: a topic the broker refuses cannot be noticed", "3.1.1"
+            level = logging.WARNING
+        self._send_window = min(self._max_inflight, getattr(properties, "ReceiveMaximum", self._max_inflight))
+        self._largest_packet = getattr(properties, "MaximumPacketSize", None)
+        if len(self._buffer) >= self._max_buffered:
+            self._link.pause_reading()
+        for topic_filter, qos in self._subscriptions.items():
+            self._send_subscribe(topic_filter, qos)
+        self._connected.set()
+        self._report(ConnectionStatus(connected=True, detail=detail, protocol=protocol), level)
 
-        Not while reading is paused: the broker's answer to a ping may then lie unread in the socket.
-        """
-        while not self._over.done():
-            await asyncio.wait([self._over], timeout=1.0)
-            if not (self._is_paused or self._over.done()):
-                client.loop_misc()
-
-    def _new_client(self, protocol: MQTTProtocolVersion) -> paho.Client:
-        is_v5 = protocol is MQTTProtocolVersion.MQTTv5
-        client = paho.Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=self.client_id,
-            clean_session=None if is_v5 else self._clean_start,
-            protocol=protocol,
-            manual_ack=True,
-            reconnect_on_failure=False,
-        )
-        client.connect_timeout = OPEN_TIMEOUT_S
-        client.max_inflight_messages = 0  # our own window counts, since paho does not know the broker's
-        if self._username is not None:
-            client.username_pw_set(self._username, self._password)
-        if self._tls is not None:
-            client.tls_set_context(self._tls)
-        if self._will is not None:
-            properties = None
-            if is_v5 and self._will.content_type:
-                properties = _properties(PacketTypes.WILLMESSAGE)
-                properties.ContentType = self._will.content_type
-            client.will_set(self._will.topic, self._will.payload, self._will.qos, self._will.retain, properties)
-        client.on_connect = self._on_connect
-        client.on_disconnect = self._on_disconnect
-        client.on_publish = self._on_publish
-        client.on_subscribe = self._on_subscribe
-        client.on_message = self._on_message
-        client.on_socket_open = self._on_socket_open
-        client.on_socket_close = self._on_socket_close
-        client.on_socket_register_write = self._on_socket_register_write
-        client.on_socket_unregister_write = self._on_socket_unregister_write
-        return client
-
-    async def _open(self, client: paho.Client) -> None:
-        """Open the socket in a thread, then let the event loop watch it."""
-
-        def connect() -> None:
-            if client.protocol is MQTTProtocolVersion.MQTTv5:
-                properties = _properties(PacketTypes.CONNECT)
-                properties.SessionExpiryInterval = self._session_expiry_s
-                properties.ReceiveMaximum = self._max_unacked
-                client.connect(
-                    self.host, self.port, self._keepalive_s, clean_start=self._clean_start, properties=properties
-                )
-            else:
-                client.connect(self.host, self.port, self._keepalive_s)
-
-        opening = self._loop.run_in_executor(None, connect)
-        try:
-            await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            opening.add_done_callback(lambda done: None if done.exception() else _close_socket(client))
-            raise
-        self._sock = _socket_of(client)
-        if self._sock is None:
-            raise ConnectionResetError
-        self._loop.add_reader(self._sock, self._on_readable)
-        if client.want_write():
-            self._loop.add_writer(self._sock, self._on_writable)
-
-    def _finish(self, client: paho.Client, detail: str) -> None:
-        """Leave nothing of this connection behind: no watcher, no socket, no promise unanswered."""
-        if self._sock is not None:
-            if client.is_connected():
-                client.disconnect()
-                client.loop_write()
-            _forget_socket(self._loop, self._sock)
-            _close_socket(client)
-        self._client, self._sock = None, None
-        self._connected.clear()
-        self._report(ConnectionStatus(connected=False, detail=detail))
-        lost = NotConnected(detail)
+    def _disappoint(self, lost: NotConnected) -> None:
+        """Nobody waits for an answer over a connection that is gone."""
         unanswered: list[asyncio.Future[Any]] = [result for _, result in self._publishing.values()]
         unanswered += [waiting.result for waiting in self._waiting]
         unanswered += [granted for _, granted in self._subscribing.values()]
@@ -521,97 +398,16 @@ class MqttConnection:
                 future.set_exception(lost)
                 future.exception()  # whoever waits still gets it; nobody waiting is no error
 
-    def _report(self, status: ConnectionStatus) -> None:
+    def _report(self, status: ConnectionStatus, level: int) -> None:
         if status == self._status:
             return
         self._status = status
-        log.log(logging.INFO if status.connected else logging.WARNING, "mqtt %s: %s", self.client_id, status.detail)
+        log.log(level, "mqtt %s: %s", self.client_id, status.detail)
         for listener in self._listeners:
-            listener(status)
-
-    def _end(self, outcome: _Outcome, detail: str) -> None:
-        if not self._over.done():
-            self._over.set_result((outcome, detail))
-
-    # -- paho's callbacks -----------------------------------------------------------------------------------------
-
-    def _on_connect(
-        self,
-        client: paho.Client,
-        _data: Any,
-        _flags: paho.ConnectFlags,
-        reason: ReasonCode,
-        properties: Properties | None,
-    ) -> None:
-        if reason.is_failure:
-            is_v5_unknown = reason.value == 0x84 and client.protocol is MQTTProtocolVersion.MQTTv5
-            detail = explain_connack(reason, self.host, self.port, has_username=self._username is not None)
-            self._end(_Outcome.V5_NOT_SPOKEN if is_v5_unknown else _Outcome.OVER, detail)
-            return
-        detail = f"connected to the broker at {self.host}:{self.port} over MQTT 5"
-        protocol = "5"
-        if client.protocol is not MQTTProtocolVersion.MQTTv5:
-            protocol = "3.1.1"
-            detail = (
-                f"connected to the broker at {self.host}:{self.port} over MQTT 3.1.1 only: "
-                "a topic the broker refuses cannot be noticed"
-            )
-            log.warning("mqtt %s: the broker refused MQTT 5, fell back to 3.1.1", self.client_id)
-        self._send_window = min(self._max_inflight, getattr(properties, "ReceiveMaximum", self._max_inflight))
-        self._largest_packet = getattr(properties, "MaximumPacketSize", None)
-        self._opened.set_result(None)
-        self._report(ConnectionStatus(connected=True, detail=detail, protocol=protocol))
-        for topic_filter, qos in self._subscriptions.items():
-            self._send_subscribe(topic_filter, qos)
-        self._connected.set()
-
-    def _on_disconnect(
-        self, client: paho.Client, _data: Any, flags: paho.DisconnectFlags, reason: ReasonCode, _props: Any
-    ) -> None:
-        is_unsaid = not (self._opened.done() or flags.is_disconnect_packet_from_server)
-        may_be_version = is_unsaid and client.protocol is MQTTProtocolVersion.MQTTv5
-        detail = explain_disconnect(reason, self.host, self.port, was_said=flags.is_disconnect_packet_from_server)
-        self._end(_Outcome.CLOSED_UNSAID if may_be_version else _Outcome.OVER, detail)
-
-    def _on_socket_open(self, _client: paho.Client, _data: Any, sock: Any) -> None:
-        # Without it the kernel holds back each small packet for the last one's acknowledgement: 22 ms instead of 0.2.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-    def _on_socket_close(self, _client: paho.Client, _data: Any, sock: Any) -> None:
-        _forget_socket(self._loop, sock)
-
-    def _on_socket_register_write(self, _client: paho.Client, _data: Any, sock: Any) -> None:
-        if sock == self._sock:  # else it is still being opened, in the thread, and _open looks after it
-            self._loop.add_writer(sock, self._on_writable)
-
-    def _on_socket_unregister_write(self, _client: paho.Client, _data: Any, sock: Any) -> None:
-        if sock == self._sock:
-            self._loop.remove_writer(sock)
-
-    def _on_writable(self) -> None:
-        if self._client is not None:
-            self._client.loop_write()
-
-    def _on_readable(self) -> None:
-        """Read until the socket is dry, the buffer is full or others should have a turn."""
-        client, sock = self._client, self._sock
-        if client is None or sock is None:
-            return
-        try:
-            for _ in range(READS_AT_ONCE):
-                received = self._received
-                client.loop_read()
-                if self._received == received or self._is_paused:
-                    break
-        except Exception as error:  # whatever broke paho's parser came from outside and must not stop the agent
-            log.exception("mqtt %s: unreadable packet", self.client_id)
-            outcome = _Outcome.OVER if self._opened.done() else _Outcome.V5_NOT_SPOKEN
-            self._end(outcome, f"the broker at {self.host}:{self.port} sent a packet that is not MQTT ({error!r})")
-            return
-        if self._is_paused:
-            self._loop.remove_reader(sock)
-        elif isinstance(sock, ssl.SSLSocket) and sock.fileno() >= 0 and sock.pending():
-            self._loop.call_soon(self._on_readable)
+            try:
+                listener(status)
+            except Exception:  # a listener's fault must not cost the connection
+                log.exception("mqtt %s: a listener failed", self.client_id)
 
 
 def _publish_properties(
@@ -619,7 +415,7 @@ def _publish_properties(
 ) -> Properties | None:
     if expiry_s is None and content_type is None and not user_properties:
         return None
-    properties = _properties(PacketTypes.PUBLISH)
+    properties = new_properties(PacketTypes.PUBLISH)
     if expiry_s is not None:
         properties.MessageExpiryInterval = expiry_s
     if content_type is not None:
@@ -627,24 +423,3 @@ def _publish_properties(
     if user_properties:
         properties.UserProperty = list(user_properties)
     return properties
-
-
-def _properties(packet_type: int) -> Properties:
-    return Properties(packet_type)  # type: ignore[no-untyped-call]
-
-
-def _socket_of(client: paho.Client) -> socket.socket | None:
-    sock = client.socket()
-    return sock if isinstance(sock, socket.socket) else None
-
-
-def _close_socket(client: paho.Client) -> None:
-    sock = _socket_of(client)
-    if sock is not None:
-        sock.close()
-
-
-def _forget_socket(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
-    if sock.fileno() >= 0:
-        loop.remove_reader(sock)
-        loop.remove_writer(sock)

@@ -63,9 +63,12 @@ class MqttSource:
         return {"received": self.received, "delivered": self.delivered, "rejected": rejected}
 
     async def run(self, deliver: Callable[[Delivery], Awaitable[None]]) -> None:
-        """Subscribe, then hand on what comes, until cancelled. Raises SubscribeRefused."""
+        """Subscribe, then hand on what comes, until cancelled.
+
+        A broker that denies the subscription is shown in the connection's status, and asked again at every reconnect.
+        """
         for topic_filter in self._filters:
-            await self._connection.subscribe(topic_filter, qos=1)
+            self._connection.subscribe_nowait(topic_filter, qos=1)
         async for message in self._connection.messages():
             self.received += 1
             chunks = self.decode_again(message.topic, message.content_type, message.payload)

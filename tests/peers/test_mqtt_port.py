@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from agent import mqtt
+from agent import mqtt_link
 from agent.broker import LocalBroker
 from agent.mqtt import Message, MqttConnection, NotConnected, PublishRefused, SubscribeRefused
 
@@ -74,8 +74,9 @@ def test_small_packets_are_not_held_back(run: Run) -> None:
     async def scenario() -> None:
         async with LocalBroker() as broker, connection(broker) as client:
             await client.wait_connected()
-            assert client._sock is not None
-            assert client._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            assert client._link is not None
+            assert client._link._sock is not None
+            assert client._link._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
     run(scenario())
 
@@ -348,7 +349,7 @@ def test_a_broker_without_mqtt_5_is_used_and_complained_of(run: Run, caplog: pyt
             assert len((await take(client, 1))[0].payload) == 64 * 1024
 
     run(scenario())
-    assert "fell back to 3.1.1" in caplog.text
+    assert "over MQTT 3.1.1 only" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -363,7 +364,7 @@ def test_a_broker_without_mqtt_5_is_used_and_complained_of(run: Run, caplog: pyt
 def test_a_peer_that_is_no_broker(
     run: Run, monkeypatch: pytest.MonkeyPatch, greeting: bytes | None, words: str
 ) -> None:
-    monkeypatch.setattr(mqtt, "OPEN_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(mqtt_link, "OPEN_TIMEOUT_S", 0.3)
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if greeting is not None:

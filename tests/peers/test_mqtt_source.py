@@ -138,6 +138,24 @@ def test_five_thousand_payloads_through_a_queue_of_twenty(run: Run) -> None:
     run(scenario())
 
 
+def test_a_backlog_larger_than_the_queue_is_read_at_the_start(run: Run) -> None:
+    """It comes before the broker's word on the subscription, which must not be waited for without reading."""
+
+    async def scenario() -> None:
+        async with LocalBroker() as broker, client(broker, "sensor") as sensor:
+            await registered(broker)
+            await sensor.wait_connected()
+            for i in range(100):
+                await sensor.publish(TOPIC, payload(i, n=5))
+            async with client(broker, max_buffered=10) as agent:
+                await agent.wait_connected()
+                receiver = Receiver(100)
+                await receive(MqttSource(agent, STREAMS), receiver)
+                assert receiver.numbers == list(range(100))
+
+    run(scenario())
+
+
 def test_rubbish_is_counted_acknowledged_and_costs_nothing_else(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     secret = b'{"samples": "Jane Doe"}'
 
