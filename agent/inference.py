@@ -8,8 +8,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from agent.signal.beat_features import CONTEXT, SIGNAL_SHAPE
 from models.backends import Backend, open_backend
-from models.pack import ModelPack
+from models.pack import ModelPack, PackError
 
 Float32 = npt.NDArray[np.float32]
 
@@ -31,6 +32,8 @@ class PackBeatClassifier:
     """The beat pack on its backend."""
 
     def __init__(self, pack: ModelPack, backend: Backend | None = None) -> None:
+        if pack.context != CONTEXT or pack.input_shapes["signal"] != SIGNAL_SHAPE:
+            raise PackError(pack.path, "its inputs are not those this version of vagus computes")
         self._pack = pack
         self._backend = backend or open_backend(pack)
 

@@ -8,13 +8,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-import ssl
 import sys
 import time
 from collections.abc import Awaitable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
-from dataclasses import replace
 
 from agent import __version__
 from agent.alarms.alert import AlertEvent
@@ -35,7 +33,7 @@ from agent.uplink.outbox import Outbox, OutboxError, Outgoing
 from agent.uplink.publisher import Publisher
 from agent.uplink.topics import Topics
 from agent.worker import Worker
-from firmware_bridge.chunk import CANONICAL_UNIT, Chunk
+from firmware_bridge.chunk import Chunk
 from models.manifest import PackError
 
 log = logging.getLogger(__name__)
@@ -81,11 +79,9 @@ class Supervisor:
         mqtt = self._config.mqtt
         async with AsyncExitStack() as stack:
             will = Will(self._topics.status, offline_payload(self._config.agent.id), content_type=JSON_TYPE)
-            uplink = await stack.enter_async_context(_connection(mqtt, mqtt.client_id, will=will))
-            source, ingest = None, None
-            if self._streams:
-                ingest = await stack.enter_async_context(_connection(mqtt, f"{mqtt.client_id}-in"))
-                source = MqttSource(ingest, self._streams)
+            uplink = _connection(mqtt, mqtt.client_id, will=will)
+            ingest = _connection(mqtt, f"{mqtt.client_id}-in") if self._streams else None
+            source = MqttSource(ingest, self._streams) if ingest else None
             publisher = Publisher(
                 uplink,
                 self._worker.outbox,
@@ -95,10 +91,12 @@ class Supervisor:
             health = Health(
                 self._worker, self._thread, uplink, publisher, source, ingest, self._classifier, self._model_fault
             )
-            resumed = await loop.run_in_executor(
-                self._thread, self._worker.recover, source.decode_again if source else _decode_nothing
-            )
+            decode = source.decode_again if source else _decode_nothing
+            resumed = await loop.run_in_executor(self._thread, self._worker.recover, decode)
             log.info("agent %s, vagus %s: %s", self._config.agent.id, __version__, resumed)
+            for connection in (uplink, ingest):
+                if connection is not None:
+                    await stack.enter_async_context(connection)
             async with asyncio.TaskGroup() as tasks:
                 publishing = tasks.create_task(publisher.run(), name="publisher")
                 feeding = [
@@ -185,25 +183,22 @@ async def _run_until_told(config: Config) -> None:
 
 
 def _connection(mqtt: MqttConfig, client_id: str, will: Will | None = None) -> MqttConnection:
-    tls = None
-    if mqtt.tls:
-        tls = ssl.create_default_context(cafile=str(mqtt.ca_file) if mqtt.ca_file else None)
-        if mqtt.cert_file:
-            tls.load_cert_chain(str(mqtt.cert_file), str(mqtt.key_file) if mqtt.key_file else None)
     return MqttConnection(
-        mqtt.host, mqtt.port, client_id, username=mqtt.username, password=mqtt.password, tls=tls, will=will
+        mqtt.host,
+        mqtt.port,
+        client_id,
+        username=mqtt.username,
+        password=mqtt.password,
+        tls=mqtt.tls_context(),
+        will=will,
     )
 
 
 def _persons(config: Config, expected: Mapping[tuple[str, str], StreamConfig]) -> list[Person]:
-    """Everybody to be watched, with the streams in the units they have past the codec."""
+    """Everybody to be watched, with the streams that are theirs."""
     persons = []
     for patient in config.patients:
-        belonging = [
-            replace(one.stream, unit=CANONICAL_UNIT[one.stream.kind])
-            for one in expected.values()
-            if one.stream.patient == patient.id
-        ]
+        belonging = [one.stream for one in expected.values() if one.stream.patient == patient.id]
         belonging += [
             _record(patient.id, source).stream for source in patient.sources if isinstance(source, WfdbSource)
         ]
