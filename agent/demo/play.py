@@ -99,9 +99,10 @@ async def _perform(programme: Programme, display: Display, config: str, folder: 
         await _first(
             _send(programme, display, sensor, t0_ns), agent, programme.duration_s + 60.0, folder, "stopped reading"
         )
-        await asyncio.sleep(TAIL_S)
+        await _first(asyncio.sleep(TAIL_S), agent, TAIL_S + 60.0, folder, "stopped")
         display.say("stopping the agent")
-        agent.terminate()
+        with contextlib.suppress(ProcessLookupError):
+            agent.terminate()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_S):
                 await subscriber.gone.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from rich.text import Text
 from agent.broker import find_mosquitto
 from agent.config import load_config
 from agent.demo.display import LiveDisplay
-from agent.demo.play import agent_config
+from agent.demo.play import agent_config, demo_command
 from agent.demo.programme import recorded, scripted
 from agent.demo.trace import trace
 from agent.demo.truth import Expected, Heard, expected_alarms, judge
@@ -194,3 +195,16 @@ def test_one_command_plays_a_recording_through_the_real_agent(tmp_path: Path) ->
     assert "No alert in this stretch." in result.stdout
     assert "vagus run vagus.toml" in result.stdout
     assert "Traceback" not in result.stdout + result.stderr
+
+
+@pytest.mark.broker
+@pytest.mark.skipif(find_mosquitto() is None, reason="needs mosquitto")
+def test_an_agent_that_ends_too_soon_is_reported_with_its_last_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = agent_config(scripted(5.0))
+    monkeypatch.setattr("agent.demo.play.agent_config", lambda *_: good.replace("[mqtt]", "[mqtt]\nhots = 1"))
+    assert demo_command(argparse.Namespace(record=None, start_s=None, seconds=5.0, plain=True)) == 1
+    said = capsys.readouterr().out
+    assert "the agent ended with 2" in said
+    assert "hots" in said
