@@ -6,27 +6,95 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.signal import beat_weights
+from agent.signal.resample import ANALYSIS_RATE_HZ
 
 Signal = npt.NDArray[np.float64]
 
-INPUTS = 30
-"""Numbers that describe a candidate; the first says whether its future is known (1) or not (0)."""
+MEASUREMENTS = 30
+"""Numbers that describe a candidate, in `beats`' order; the first says whether its future is known (1) or not (0)."""
+INPUTS = 31
+"""What the networks see of them."""
 SEARCHBACK_LOGIT = -2.0
 """In a pause that is too long, a candidate with at least these log odds is the beat that was missed."""
 
+_USUAL_LEVEL_MV_S = 3.0
 
-def logits(descriptions: Signal) -> Signal:
-    """Log odds (n,) for candidates (n, INPUTS).
+
+def logits(measurements: Signal) -> Signal:
+    """Log odds (n,) for candidates (n, MEASUREMENTS).
 
     One hidden layer of rectified units each. The sums are trees of element-wise additions, so a candidate's result
     has the same bits whatever else is in the batch; a matrix product would not promise that.
     """
-    out = np.empty(len(descriptions))
-    final = descriptions[:, 0] > 0.5
+    out = np.empty(len(measurements))
+    final = measurements[:, 0] > 0.5
+    x = inputs(measurements)
     for chosen, hidden, output in ((final, *_CONFIRMED), (~final, *_PROVISIONAL)):
         if chosen.any():
-            out[chosen] = _network(descriptions[chosen], hidden, output)
+            out[chosen] = _network(x[chosen], hidden, output)
     return out
+
+
+def inputs(measurements: Signal) -> Signal:
+    """The networks' inputs (n, INPUTS), free of the amplifier's gain but for one, all of order 1.
+
+    Only exact operations (no logarithm), so that a machine's vector unit cannot make a difference.
+    """
+    (
+        _,
+        amplitude,
+        usual_amplitude,
+        faded_amplitude,
+        noise,
+        slope,
+        usual_slope,
+        last_amplitude,
+        last_slope,
+        before,
+        after,
+        rival,
+        deflection,
+        ambient,
+        gap,
+        usual_rr,
+        last_rr,
+        second_last_rr,
+        before_at,
+        after_at,
+        *likenesses_and_shape,
+    ) = measurements.T
+    columns = (
+        _against(amplitude, usual_amplitude),
+        _against(amplitude, faded_amplitude),
+        _against(amplitude, noise),
+        _against(slope, usual_slope),
+        _against(amplitude, last_amplitude),
+        _against(slope, last_slope),
+        _against(before, amplitude),
+        _against(after, amplitude),
+        _against(rival, amplitude),
+        _against(noise, usual_amplitude),
+        _against(10 * deflection, amplitude),
+        ambient / amplitude,
+        _against(amplitude, np.full_like(amplitude, _USUAL_LEVEL_MV_S)),
+        np.minimum(gap / usual_rr, 3.0),
+        np.minimum(gap / ANALYSIS_RATE_HZ, 3.0),
+        np.minimum(gap / last_rr, 3.0),
+        np.minimum(gap / second_last_rr, 3.0),
+        np.minimum(usual_rr / ANALYSIS_RATE_HZ, 2.0),
+        np.minimum((gap + after_at) / usual_rr, 3.0),
+        before_at / 100,
+        after_at / 100,
+        *likenesses_and_shape,
+    )
+    return np.stack(columns, axis=1)
+
+
+def _against(a: Signal, b: Signal) -> Signal:
+    """0 where a is nothing against b, 0.5 where they are equal, 1 where b is nothing against a."""
+    root_a, root_b = np.sqrt(a), np.sqrt(b)
+    share: Signal = root_a / np.maximum(root_a + root_b, 1e-9)
+    return share
 
 
 def _network(x: Signal, hidden: Signal, output: Signal) -> Signal:

@@ -29,24 +29,41 @@ _ISOLATION = 25
 """A candidate is the envelope's maximum over ± 100 ms."""
 _ENVELOPE = 28
 """Width of the envelope's moving average: 112 ms, about a wide QRS (16 + 8 + 4 samples)."""
-_FLOOR_MV_S = 0.35
+_FLOOR_MV_S = 1.0
 """Mean |slope| in the detection band below which nothing is a beat: what a QRS of about 0.05 mV gives. A flat line, the
 residual noise of a lead that is off, or an asystole's baseline must not become beats however long they last."""
+_LEARN_FLOOR_MV_S = 2.0
+"""Least first level: a stretch that begins with a still heart must not take its noise for beats. Of 164,000 beats of
+MIT-BIH DS1 and SVDB, one in 2,000 is smaller."""
 _REFRACTORY = 45
 """180 ms: no two beats are nearer."""
 _SEARCHBACK_RR = 1.5
 """A pause longer than this many usual RR intervals is searched for the likeliest candidate passed over."""
+_SEARCHBACK_LIMIT = 3 * _RATE
+"""Nothing older than this is found by search-back: by then a pause is news of its own."""
 _MEMORY = 8
 """Levels are medians over this many last beats (Hamilton & Tompkins)."""
-_SEGMENT = 48
-"""Samples of the detection path compared with the template: 192 ms ending 4 samples after the envelope's maximum."""
+_SHAPE = 24
+"""Every other sample of the detection path over 192 ms, ending 4 samples after the envelope's maximum."""
+_SEGMENT = 2 * _SHAPE
 _SEGMENT_END = 4
-_R_SEARCH = (-34, 2)
+_R_SEARCH = (-30, -2)
 """Where the R peak lies relative to the envelope's maximum, in samples of the input's time."""
-_R_MARGIN = (16, 10)
-"""Samples on either side that also take part in the local baseline."""
+_R_BASELINE = 49
+"""The R peak is the largest deviation from the mean of the 196 ms around it: closest to MIT-BIH's annotators."""
 _HISTORY = 112
-_LOGIT_CAP = 12.0
+_BLOCK = 64
+"""Patients looked through at once: as many as fit a processor's cache."""
+_NEGLIGIBLE = 0.1
+"""Share of the usual amplitude below which a candidate is not even described unless the last beat is long ago."""
+_UNLIKELY = 0.2
+"""The same for a provisional beat."""
+_BEFORE, _AFTER = 100, 110
+"""Samples before and after within which the largest neighbour counts."""
+_REJECTED = -12.0
+_TEMPLATE, _ACCEPTED, _DISMISSED = 0, 1, 1 + _MEMORY
+"""Rows of the shapes a person is known by: the template, then the last beats, then the last things that were none."""
+_SHAPES = 1 + 2 * _MEMORY
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +90,53 @@ class Candidate:
     deflection: float
     ambient: float
     shape: Signal
-    """(48,): the detection path around it, unit energy."""
-    logit: float = -_LOGIT_CAP
+    """(24,): the detection path around it, unit energy."""
+    fit: float = 0.0
+    """Likeness to the template when it was found."""
+    logit: float = _REJECTED
     provisional: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Levels:
+    """What is usual for this person, from the last `_MEMORY` confirmed beats and what was passed over between them."""
+
+    amplitudes: list[float]
+    slopes: list[float]
+    rr: list[int]
+    fits: list[float]
+    noises: list[float]
+    shapes: Signal
+    """(17, 24): see `_TEMPLATE`."""
+    accepted: int = 0
+    dismissed: int = 0
+    """How many have been written into `shapes`' two rings."""
+    amplitude: float = 0.0
+    slope: float = 0.0
+    interval: float = 0.0
+    fit: float = 0.0
+    noise: float = 0.0
+    spread: float = 0.0
+    """Medians of the lists above, and the range of `rr` as a share of its median."""
+
+    def settle(self) -> None:
+        """Forget beyond the memory, and take the medians anew."""
+        for values in (self.amplitudes, self.slopes, self.rr, self.fits):
+            del values[:-_MEMORY]
+        self.amplitude = _median(self.amplitudes)
+        self.slope = _median(self.slopes)
+        self.interval = _median(self.rr)
+        self.fit = _median(self.fits)
+        self.spread = min((max(self.rr) - min(self.rr)) / self.interval, 2.0)
+
+    def dismiss(self, other: Candidate) -> None:
+        """Learn from what was no beat."""
+        self.noises.append(other.amplitude)
+        del self.noises[:-_MEMORY]
+        self.noise = _median(self.noises)
+        if other.amplitude > _NEGLIGIBLE * self.amplitude:
+            self.shapes[_DISMISSED + self.dismissed % _MEMORY] = other.shape
+            self.dismissed += 1
 
 
 @dataclass(slots=True, eq=False)
@@ -90,18 +151,18 @@ class QrsState:
     """Candidates of the last seconds, oldest first."""
     undecided: int = 0
     """How many at the end of `recent` await their confirmation."""
-    amplitudes: list[float] = field(default_factory=list)
-    slopes: list[float] = field(default_factory=list)
-    noises: list[float] = field(default_factory=list)
-    rr: list[int] = field(default_factory=list)
-    fits: list[float] = field(default_factory=list)
-    template: Signal | None = None
+    levels: Levels | None = None
+    """None until the first two seconds have passed."""
     last: Candidate | None = None
     """The last confirmed beat."""
     passed_over: list[Candidate] = field(default_factory=list)
     """Candidates rejected since `last`."""
     last_provisional: int = -(10**9)
     """Envelope peak of the last provisional beat."""
+
+
+Decisions = Generator[tuple[float, ...], float, None]
+"""Yields measurements of a candidate, is sent its log odds of being a beat."""
 
 
 class QrsDetector:
@@ -128,10 +189,13 @@ class QrsDetector:
             raise ValueError(f"paths have shapes {detection.shape} and {morphology.shape}, expected ({len(states)}, n)")
         if not detection.size:
             return [[] for _ in states]
-        candidates = _find_candidates(states, detection, morphology)
+        candidates: list[list[Candidate]] = []
+        for start in range(0, len(states), _BLOCK):
+            rows = slice(start, start + _BLOCK)
+            candidates += _find_candidates(states[rows], detection[rows], morphology[rows])
         marks: list[list[BeatMark]] = [[] for _ in states]
         n = detection.shape[1]
-        waiting: list[tuple[Generator[list[float], float, None], list[float]]] = []
+        waiting: list[tuple[Decisions, tuple[float, ...]]] = []
         for state, found, out in zip(states, candidates, marks, strict=True):
             state.seen += n
             if not found and not state.undecided:
@@ -142,7 +206,7 @@ class QrsDetector:
                 waiting.append((decisions, description))
         while waiting:
             logits = beat_scorer.logits(np.array([description for _, description in waiting])).tolist()
-            still: list[tuple[Generator[list[float], float, None], list[float]]] = []
+            still: list[tuple[Decisions, tuple[float, ...]]] = []
             for (decisions, _), logit in zip(waiting, logits, strict=True):
                 try:
                     still.append((decisions, decisions.send(logit)))
@@ -199,23 +263,23 @@ def _find_candidates(states: Sequence[QrsState], detection: Signal, morphology: 
     at = column + start + lead  # column in d and m
     in_envelope = at - lead
     amplitude = envelope[row, in_envelope]
-    segment_columns = at[:, None] + np.arange(_SEGMENT_END - _SEGMENT, _SEGMENT_END)
-    segments = d[row[:, None], segment_columns]
-    energy = np.sqrt(_moving(segments * segments, _SEGMENT, maximum=False))
-    shapes = segments / np.maximum(energy, 1e-9)
+    segments = d[row[:, None], at[:, None] + np.arange(_SEGMENT_END - _SEGMENT, _SEGMENT_END)]
     steepest = _RATE * np.max(np.abs(segments[:, 1:] - segments[:, :-1]), axis=1)
+    shapes = segments[:, ::2]
+    energy = np.sqrt(_moving(shapes * shapes, _SHAPE, maximum=False))
+    shapes = shapes / np.maximum(energy, 1e-9)
     rise = envelope[row, in_envelope - 20] / amplitude
     fall = envelope[row, in_envelope + 20] / amplitude
+    ambient = np.min(envelope[row[:, None], in_envelope[:, None] + np.arange(-_ISOLATION, _ISOLATION + 1, 5)], axis=1)
 
-    before, after = _R_MARGIN
-    offsets = np.arange(_R_SEARCH[0] - before, _R_SEARCH[1] + after) + MORPHOLOGY_DELAY
-    around = m[row[:, None], at[:, None] + offsets]
-    baseline = np.median(around, axis=1)
-    deviation = np.abs(around - baseline[:, None])
-    inner = deviation[:, before:-after]
-    r_offset = np.argmax(inner, axis=1) + _R_SEARCH[0]
-    deflection = np.max(inner, axis=1)
-    ambient = np.min(envelope[row[:, None], in_envelope[:, None] + np.arange(-_ISOLATION, _ISOLATION + 1)], axis=1)
+    sums = _moving(m, _R_BASELINE, maximum=False)  # sums[:, i]: m[:, i … i + 48]
+    places = at[:, None] + np.arange(*_R_SEARCH) + MORPHOLOGY_DELAY
+    newest = at[:, None] + _ISOLATION - 1
+    half = _R_BASELINE // 2
+    baseline = sums[row[:, None], np.minimum(places + half, newest) - 2 * half] / _R_BASELINE
+    deviation = np.abs(m[row[:, None], places] - baseline)
+    r_offset = np.argmax(deviation, axis=1) + _R_SEARCH[0]
+    deflection = np.max(deviation, axis=1)
 
     first = np.array([state.seen for state in states])[row] - _HISTORY
     peak = (at + first).tolist()
@@ -227,122 +291,122 @@ def _find_candidates(states: Sequence[QrsState], detection: Signal, morphology: 
     return found
 
 
-def _decide(state: QrsState, found: list[Candidate], out: list[BeatMark]) -> Generator[list[float], float, None]:
-    """Take one row through all its decisions in order of time: yields a description, is sent its log odds."""
+def _decide(state: QrsState, found: list[Candidate], out: list[BeatMark]) -> Decisions:
+    """Take one row through all its decisions in order of time."""
     queue = state.recent
     for new in found:
         known_at = new.peak + _ISOLATION
         yield from _confirm_until(state, known_at - 1, out)
         queue.append(new)
         state.undecided += 1
-        if known_at < _LEARN:
-            continue
-        if state.amplitudes:
-            yield from _propose(state, new, known_at, out)
+        if state.levels is not None and known_at >= _LEARN:
+            yield from _propose(state, state.levels, new, known_at, out)
     yield from _confirm_until(state, state.seen - 1, out)
-    oldest = state.seen - 4 * _RATE
-    drop = bisect.bisect_left(queue, oldest, key=lambda c: c.peak)
+    drop = bisect.bisect_left(queue, state.seen - 3 * _RATE, key=lambda c: c.peak)
     del queue[: min(drop, len(queue) - state.undecided)]
 
 
-def _propose(
-    state: QrsState, new: Candidate, known_at: int, out: list[BeatMark]
-) -> Generator[list[float], float, None]:
-    new.logit = yield _describe(state, new, known_at, final=False)
-    if (
-        new.logit > 0
-        and new.peak - state.last_provisional >= _REFRACTORY
-        and (state.last is None or new.r_index > state.last.r_index)
-    ):
+def _propose(state: QrsState, levels: Levels, new: Candidate, known_at: int, out: list[BeatMark]) -> Decisions:
+    """Say at once whether a new candidate looks like a beat."""
+    last = state.last
+    if new.amplitude < _UNLIKELY * levels.amplitude and not _overdue(levels, last, new):
+        return
+    new.logit = yield _measure(state, levels, new, known_at)
+    follows = new.peak - state.last_provisional >= _REFRACTORY and (last is None or new.r_index > last.r_index)
+    if new.logit > 0 and follows:
         new.provisional = True
         state.last_provisional = new.peak
         out.append(BeatMark(new.r_index, known_at, "provisional"))
 
 
-def _confirm_until(state: QrsState, index: int, out: list[BeatMark]) -> Generator[list[float], float, None]:
+def _confirm_until(state: QrsState, index: int, out: list[BeatMark]) -> Decisions:
     """Settle every candidate whose 0.6 s are over when sample `index` has arrived."""
     while state.undecided:
         candidate = state.recent[-state.undecided]
         due = max(candidate.r_index + _CONFIRM, candidate.peak + _ISOLATION, _LEARN)
         if due > index:
             return
-        if not state.amplitudes:
-            _learn(state)
+        if state.levels is None:
+            state.levels = _learn(state.recent)
+        levels, last = state.levels, state.last
         state.undecided -= 1
-        candidate.logit = yield _describe(state, candidate, due, final=True)
-        apart = state.last is None or (
-            candidate.peak - state.last.peak >= _REFRACTORY and candidate.r_index > state.last.r_index
-        )
-        if candidate.logit > 0 and apart:
-            _search_back(state, candidate.peak, due, out)
-            _accept(state, candidate)
+        apart = last is None or (candidate.peak - last.peak >= _REFRACTORY and candidate.r_index > last.r_index)
+        if not apart or (
+            candidate.amplitude < _NEGLIGIBLE * levels.amplitude and not _overdue(levels, last, candidate)
+        ):
+            candidate.logit = _REJECTED
+        else:
+            candidate.logit = yield _measure(state, levels, candidate, due, final=True)
+        if candidate.logit > 0:
+            _search_back(state, levels, candidate.peak, due, out)
+            _accept(state, levels, candidate)
             out.append(BeatMark(candidate.r_index, due, "confirmed"))
             continue
         if candidate.provisional:
             out.append(BeatMark(candidate.r_index, due, "withdrawn"))
         if apart:
-            state.noises.append(candidate.amplitude)
-            del state.noises[:-_MEMORY]
+            levels.dismiss(candidate)
             state.passed_over.append(candidate)
-            del state.passed_over[:-16]
-        _search_back(state, candidate.peak, due, out)
+            del state.passed_over[: -2 * _MEMORY]
+        _search_back(state, levels, candidate.peak, due, out)
 
 
-def _learn(state: QrsState) -> None:
-    """First levels: the median of the largest candidates of each of the first two seconds."""
-    seconds = [[c for c in state.recent if c.peak // _RATE == s] for s in (0, 1)]
-    largest = [max(group, key=lambda c: c.amplitude) for group in seconds if group] or state.recent[:1]
-    amplitude = sum(c.amplitude for c in largest) / len(largest)
-    state.amplitudes = [amplitude] * 3
-    state.slopes = [sum(c.slope for c in largest) / len(largest)] * 3
-    state.noises = [0.1 * amplitude] * 3
-    state.rr = [round(0.8 * _RATE)] * 3
-    state.fits = [0.8] * 3
-    state.template = max(largest, key=lambda c: c.amplitude).shape
+def _learn(first: list[Candidate]) -> Levels:
+    """First levels, from the largest candidate of each of the first two seconds."""
+    seconds = [[c for c in first if c.peak // _RATE == s] for s in (0, 1)]
+    largest = [max(group, key=lambda c: c.amplitude) for group in seconds if group] or first[:1]
+    amplitude = max(sum(c.amplitude for c in largest) / len(largest), _LEARN_FLOOR_MV_S)
+    slope = sum(c.slope for c in largest) / len(largest)
+    shapes = np.zeros((_SHAPES, _SHAPE))
+    shapes[_TEMPLATE] = max(largest, key=lambda c: c.amplitude).shape
+    noises = [0.1 * amplitude] * 3
+    levels = Levels([amplitude] * 3, [slope] * 3, [round(0.8 * _RATE)] * 3, [0.8] * 3, noises, shapes, noise=noises[0])
+    levels.settle()
+    return levels
 
 
-def _search_back(state: QrsState, until: int, due: int, out: list[BeatMark]) -> None:
+def _overdue(levels: Levels, last: Candidate | None, c: Candidate) -> bool:
+    """Whether the last beat is so long ago that even a small candidate deserves a look."""
+    return last is None or c.peak - last.peak > _SEARCHBACK_RR * levels.interval
+
+
+def _search_back(state: QrsState, levels: Levels, until: int, due: int, out: list[BeatMark]) -> None:
     """Accept the likeliest candidates passed over while the pause up to `until` is too long for this rhythm."""
     while state.last is not None and state.passed_over:
-        pause = until - state.last.peak
-        if pause < _SEARCHBACK_RR * _median(state.rr):
+        begin = state.last.peak
+        if until - begin < _SEARCHBACK_RR * levels.interval:
             return
         choices = [
             c
             for c in state.passed_over
-            if c.peak - state.last.peak >= _REFRACTORY * 1.5 and until - c.peak >= _REFRACTORY
+            if c.peak - begin >= 1.5 * _REFRACTORY
+            and until - c.peak >= _REFRACTORY
+            and due - c.r_index <= _SEARCHBACK_LIMIT
         ]
-        if not choices:
+        best = max(choices, key=lambda c: c.logit, default=None)
+        if best is None or best.logit < beat_scorer.SEARCHBACK_LOGIT:
             return
-        best = max(choices, key=lambda c: c.logit)
-        if best.logit < beat_scorer.SEARCHBACK_LOGIT:
-            return
-        _accept(state, best)
+        _accept(state, levels, best)
         out.append(BeatMark(best.r_index, due, "confirmed"))
 
 
-def _accept(state: QrsState, beat: Candidate) -> None:
+def _accept(state: QrsState, levels: Levels, beat: Candidate) -> None:
     """Learn from a confirmed beat."""
-    usual = _median(state.amplitudes)
-    state.amplitudes.append(min(beat.amplitude, 3 * usual))
-    state.slopes.append(min(beat.slope, 3 * _median(state.slopes)))
-    template = beat.shape if state.template is None else state.template
-    fit = _similarity(beat.shape, template)
-    state.fits.append(fit)
-    if state.last is not None:
-        interval = beat.peak - state.last.peak
-        if interval < 2 * _RATE:
-            state.rr.append(interval)
-    for levels in (state.amplitudes, state.slopes, state.rr, state.fits):
-        del levels[:-_MEMORY]
+    shapes = levels.shapes
+    template = shapes[_TEMPLATE]
+    levels.fits.append(float((template * beat.shape).sum()))
     blend = 0.875 * template + 0.125 * beat.shape
-    state.template = blend / max(math.sqrt(_similarity(blend, blend)), 1e-9)
+    shapes[_TEMPLATE] = blend / max(math.sqrt((blend * blend).sum()), 1e-9)
+    shapes[_ACCEPTED + levels.accepted % _MEMORY] = beat.shape
+    levels.accepted += 1
+    # A burst of artefact must not lift the levels beyond the next beats' reach.
+    levels.amplitudes.append(min(beat.amplitude, 3 * levels.amplitude))
+    levels.slopes.append(min(beat.slope, 3 * levels.slope))
+    if state.last is not None and beat.peak - state.last.peak < 2 * _RATE:
+        levels.rr.append(beat.peak - state.last.peak)
+    levels.settle()
     state.last = beat
     state.passed_over = [c for c in state.passed_over if c.peak > beat.peak]
-
-
-def _similarity(a: Signal, b: Signal) -> float:
-    return float((a * b).sum())
 
 
 def _median(values: Sequence[float]) -> float:
@@ -351,79 +415,62 @@ def _median(values: Sequence[float]) -> float:
     return ordered[half] if len(ordered) % 2 else 0.5 * (ordered[half - 1] + ordered[half])
 
 
-def _log_ratio(a: float, b: float) -> float:
-    return max(-4.0, min(4.0, math.log((a + 1e-3) / (b + 1e-3))))
-
-
-def _describe(state: QrsState, c: Candidate, known_at: int, *, final: bool) -> list[float]:
-    """The network's input: `beat_scorer.INPUTS` numbers that compare `c` with what is known at `known_at`."""
-    usual = _median(state.amplitudes)
-    noise = _median(state.noises)
-    usual_rr = _median(state.rr)
-    template = c.shape if state.template is None else state.template
+def _measure(state: QrsState, levels: Levels, c: Candidate, known_at: int, *, final: bool = False) -> tuple[float, ...]:
+    """`beat_scorer.MEASUREMENTS` numbers: the candidate, what is usual, and its neighbours known at `known_at`."""
+    fits = (levels.shapes * c.shape).sum(axis=1).tolist()
+    c.fit = fit = fits[_TEMPLATE]
     last = state.last
     if last is not None:
-        gap = c.peak - last.peak
-        to_last = (
-            _log_ratio(c.amplitude, last.amplitude),
-            _log_ratio(c.slope, last.slope),
-            _similarity(c.shape, last.shape),
-        )
+        gap = float(c.peak - last.peak)
+        last_amplitude, last_slope = last.amplitude, last.slope
+        fit_last = fits[_ACCEPTED + (levels.accepted - 1) % _MEMORY]
     else:
-        gap = round(usual_rr)
-        to_last = (0.0, 0.0, 0.5)
+        gap = levels.interval
+        last_amplitude, last_slope, fit_last = c.amplitude, c.slope, 0.5
     # A long silence lowers what counts as large: the electrode may have moved.
-    silence_s = max(0.0, gap / _RATE - 2.0)
-    faded = usual * max(0.1, 0.85**silence_s) if silence_s else usual
+    faded = levels.amplitude * max(0.1, 0.85 ** (gap / _RATE - 2.0)) if gap > 2 * _RATE else levels.amplitude
 
-    before, before_at, before_fit = 0.0, 100.0, 0.0
-    after, after_at, after_fit = 0.0, 110.0, 0.0
-    crowd = 0
+    before, before_at, before_fit = 0.0, float(_BEFORE), 0.0
+    after, after_at, after_fit = 0.0, float(_AFTER), 0.0
     for other in reversed(state.recent):
         offset = other.peak - c.peak
-        if offset < -500:
-            break
         if offset > 0:
-            if other.peak + _ISOLATION <= known_at and offset <= 110 and other.amplitude > after:
-                after, after_at = other.amplitude, offset
-                after_fit = _similarity(other.shape, template)
-            continue
-        if offset == 0:
-            continue
-        if other.amplitude > 0.3 * usual:
-            crowd += 1
-        if offset >= -100 and other.amplitude > before:
-            before, before_at = other.amplitude, -offset
-            before_fit = _similarity(other.shape, template)
-    rival = max((o.amplitude for o in state.passed_over if o.peak != c.peak), default=0.0)
-    rr_spread = (max(state.rr) - min(state.rr)) / usual_rr
-    return [
+            if final and offset <= _AFTER and other.peak + _ISOLATION <= known_at and other.amplitude > after:
+                after, after_at, after_fit = other.amplitude, float(offset), other.fit
+        elif offset < -_BEFORE:
+            break
+        elif offset and other.amplitude > before:
+            before, before_at, before_fit = other.amplitude, float(-offset), other.fit
+    rival = max((o.amplitude for o in state.passed_over if o is not c), default=0.0)
+    return (
         1.0 if final else 0.0,
-        _log_ratio(c.amplitude, usual),
-        _log_ratio(c.amplitude, faded),
-        _log_ratio(c.amplitude, noise),
-        _log_ratio(c.slope, _median(state.slopes)),
-        math.log(c.amplitude),
-        min(gap / usual_rr, 3.0),
-        min(gap / _RATE, 3.0),
-        min(gap / _RATE, 0.5) * 4,
-        _similarity(c.shape, template),
-        *to_last,
-        _median(state.fits),
-        min(rr_spread, 2.0),
-        _log_ratio(before, c.amplitude),
-        before_at / 100,
+        c.amplitude,
+        levels.amplitude,
+        faded,
+        levels.noise,
+        c.slope,
+        levels.slope,
+        last_amplitude,
+        last_slope,
+        before,
+        after,
+        rival,
+        c.deflection,
+        c.ambient,
+        gap,
+        levels.interval,
+        levels.rr[-1],
+        levels.rr[-2],
+        before_at,
+        after_at,
+        fit,
+        fit_last,
+        max(fits[_ACCEPTED:_DISMISSED]),
+        max(fits[_DISMISSED:]),
+        levels.fit,
         before_fit,
-        _log_ratio(after, c.amplitude) if final else 0.0,
-        after_at / 100 if final else 0.0,
-        after_fit if final else 0.0,
-        min((gap + after_at) / usual_rr, 3.0) if final else 0.0,
-        _log_ratio(rival, c.amplitude),
-        _log_ratio(noise, usual),
+        after_fit,
+        levels.spread,
         c.rise,
         c.fall,
-        _log_ratio(c.deflection * 10, c.amplitude),
-        c.ambient / c.amplitude,
-        crowd / 5,
-        min(usual_rr / _RATE, 2.0),
-    ]
+    )
