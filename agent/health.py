@@ -18,6 +18,7 @@ from agent.inference import PackBeatClassifier
 from agent.ingest.mqtt import MqttSource
 from agent.mqtt import ConnectionStatus, MqttConnection, MqttError, PublishResult
 from agent.patient import PatientState, StreamState
+from agent.signal.track import EcgTrack
 from agent.uplink.messages import (
     StatusMessage,
     StreamHealth,
@@ -34,6 +35,8 @@ from agent.worker import Worker
 log = logging.getLogger(__name__)
 
 VITALS_S = 2.0
+RATE_HOLDS_NS = 4_000_000_000
+"""A heart rate is shown no longer than this after the last beat."""
 DISPLAY_BACKLOG = 200
 """Display messages under way at once; more are not sent at all."""
 
@@ -210,7 +213,7 @@ def _flat(counters: Mapping[str, int | dict[str, dict[str, int]]]) -> dict[str, 
 def _vitals_of(patient: PatientState) -> Sequence[VitalMessage]:
     out: list[VitalMessage] = []
     track = patient.track
-    if track is not None and track.running and patient.heart_rate_bpm is not None:
+    if track is not None and track.running and patient.heart_rate_bpm is not None and _is_current(patient, track):
         at = rfc3339(track.frontier_ns)
         good = [second.good for second in patient.seconds]
         out.append(
@@ -237,6 +240,12 @@ def _vitals_of(patient: PatientState) -> Sequence[VitalMessage]:
         if state.last is not None and not state.stream.rate_hz
     ]
     return out
+
+
+def _is_current(patient: PatientState, track: EcgTrack) -> bool:
+    """Whether the heart rate is one of now: beats still come, on a signal that can be judged."""
+    beating = track.frontier_ns - patient.recent[-1].r_ns < RATE_HOLDS_NS
+    return beating and bool(patient.seconds) and patient.seconds[-1].good
 
 
 def _stream_health(patient: PatientState, state: StreamState) -> StreamHealth:

@@ -55,9 +55,9 @@ def replay(
         yield from engine.step([chunk for chunk in chunks if chunk is not None])
 
 
-def ecg_of(header: Header, patient: str) -> RecordStream:
+def ecg_of(header: Header, patient: str, device: str = "replay") -> RecordStream:
     """A record's ECG as the stream of `patient`; raises RecordError where it has none."""
-    stream = record_streams(header, patient).get("ecg")
+    stream = record_streams(header, patient, device).get("ecg")
     if stream is None:
         raise RecordError(header.path, "none of its signals is in volts: no ECG to replay")
     return stream

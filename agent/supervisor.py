@@ -21,7 +21,7 @@ from agent.engine import Engine
 from agent.health import Health
 from agent.inference import PackBeatClassifier
 from agent.ingest.mqtt import MqttSource, StreamConfig
-from agent.ingest.replay import RecordStream, ReplaySource, record_chunks
+from agent.ingest.replay import EPOCH_NS, RecordStream, ReplaySource, record_chunks
 from agent.ingest.source import Delivery, Source
 from agent.ingest.wfdb import read_header
 from agent.logs import configure_logging
@@ -118,12 +118,18 @@ class Supervisor:
 
     def _sources(self, mqtt: MqttSource | None) -> list[Source]:
         replays = [
-            _replay(patient.id, source)
+            self._replay(patient.id, source)
             for patient in self._config.patients
             for source in patient.sources
             if isinstance(source, WfdbSource)
         ]
         return [*replays, mqtt] if mqtt else [*replays]
+
+    def _replay(self, patient: str, source: WfdbSource) -> ReplaySource:
+        """A recording as a sensor: as if it began now, where the clock counts."""
+        t0_ns = time.time_ns() if self._wall else EPOCH_NS
+        chunks = record_chunks(source.path, _record(patient, source), t0_ns=t0_ns)
+        return ReplaySource(chunks, speed=source.speed or None)
 
     def stop(self) -> None:
         """End `run`: state is saved, subscribers are told."""
@@ -206,13 +212,9 @@ def _persons(config: Config, expected: Mapping[tuple[str, str], StreamConfig]) -
     return persons
 
 
-def _replay(patient: str, source: WfdbSource) -> ReplaySource:
-    return ReplaySource(record_chunks(source.path, _record(patient, source)), speed=source.speed or None)
-
-
 def _record(patient: str, source: WfdbSource) -> RecordStream:
     """The ECG of a recording; the config has made sure that the file is there."""
-    return ecg_of(read_header(source.path), patient)
+    return ecg_of(read_header(source.path), patient, device=source.path.name)
 
 
 def _classifier() -> tuple[PackBeatClassifier | None, str]:
