@@ -119,6 +119,8 @@ class MqttConnection:
         self._link: Link | None = None
         self._connection_number = 0
         self._buffer: deque[Message] = deque()
+        self._unacknowledged: deque[int] = deque()
+        self._done: set[int] = set()
         self._arrived = asyncio.Event()
         self._connected = asyncio.Event()
         self._publishing: dict[int, tuple[str, asyncio.Future[PublishResult]]] = {}
@@ -293,13 +295,18 @@ class MqttConnection:
             yield message
 
     def ack(self, message: Message) -> None:
-        """Acknowledge a QoS 1 message; call in the order of arrival.
+        """Acknowledge a QoS 1 message, in any order: MQTT wants the order of arrival, so it leaves after those before.
 
         Does nothing when the connection it came over is gone: the broker sends the message again, and on the new
         connection its packet identifier may stand for another one.
         """
-        if message.qos and self._link is not None and message.connection_number == self._connection_number:
-            self._link.ack(message.mid, message.qos)
+        if self._link is None or not message.qos or message.connection_number != self._connection_number:
+            return
+        self._done.add(message.mid)
+        while self._unacknowledged and self._unacknowledged[0] in self._done:
+            mid = self._unacknowledged.popleft()
+            self._done.discard(mid)
+            self._link.ack(mid, 1)
 
     def _on_message(self, incoming: paho.MQTTMessage) -> None:
         try:
@@ -310,6 +317,8 @@ class MqttConnection:
                 self._link.ack(incoming.mid, incoming.qos)
             return
         properties = incoming.properties
+        if incoming.qos:
+            self._unacknowledged.append(incoming.mid)
         self._buffer.append(
             Message(
                 topic=topic,
@@ -354,6 +363,8 @@ class MqttConnection:
         link = Link(self._broker, protocol, self._events)
         self._link = link
         self._connection_number += 1
+        self._unacknowledged.clear()
+        self._done.clear()
         self._send_window, self._largest_packet = self._max_inflight, None
         detail, level = "the agent closed the connection", logging.INFO
         try:

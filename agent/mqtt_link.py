@@ -12,7 +12,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
 
@@ -51,7 +51,7 @@ class Broker:
     port: int
     client_id: str
     username: str | None
-    password: str | None
+    password: str | None = field(repr=False)
     tls: ssl.SSLContext | None
     clean_start: bool
     session_expiry_s: int

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Literal
 
 from agent.uplink.outbox_file import OutboxError, open_outbox_file
+from agent.uplink.reserve import Reserve
 
 __all__ = [
     "Depth",
@@ -128,6 +129,10 @@ class Outbox:
         self.dropped: Counter[str] = Counter()
         """Messages given up for want of room or because they expired, by kind. Never alerts."""
         self._db, self.moved_aside = open_outbox_file(path, clock_ns())
+        # The second is not for commits: they would use up the room without which nothing can be deleted any more.
+        self._reserve = Reserve(path.with_name(path.name + "-reserve"))
+        self._last_reserve = Reserve(path.with_name(path.name + "-last-reserve"))
+        self._keep_reserves()
         if max_pages is not None:
             self._db.execute(f"PRAGMA max_page_count = {int(max_pages)}")
         meta: dict[str, int] = dict(self._db.execute("SELECT key, value FROM meta"))
@@ -140,6 +145,11 @@ class Outbox:
                 self._db.execute("UPDATE meta SET value = ? WHERE key = 'boot_id'", (self.boot_id,))
         except OutboxFull:
             log.exception("outbox %s: no room to count this start", path)
+
+    @property
+    def is_short_of_room(self) -> bool:
+        """The disk is full, or was when last looked: what is kept for that moment has been used."""
+        return not (self._reserve.is_kept and self._last_reserve.is_kept)
 
     def close(self) -> None:
         self._db.close()
@@ -190,9 +200,9 @@ class Outbox:
         self._drop_expired(now_ns)
         rows = self._db.execute(
             "SELECT id, topic, payload, retain, priority, expiry_s, content_type, kind, alert_id, expires_ns"
-            " FROM outbox WHERE id NOT IN (SELECT value FROM json_each(?))"
+            " FROM outbox WHERE (expires_ns IS NULL OR expires_ns > ?) AND id NOT IN (SELECT value FROM json_each(?))"
             " AND topic NOT IN (SELECT value FROM json_each(?)) ORDER BY priority, id LIMIT ?",
-            (json.dumps(list(skip_ids)), json.dumps(list(skip_topics)), limit),
+            (now_ns, json.dumps(list(skip_ids)), json.dumps(list(skip_topics)), limit),
         )
         found: list[Pending] = []
         size = 0
@@ -210,8 +220,15 @@ class Outbox:
 
     def delivered(self, ids: Collection[int]) -> None:
         """Delete rows that the broker has acknowledged."""
-        with self._transaction():
-            self._delete("DELETE FROM outbox WHERE id IN (SELECT value FROM json_each(?))", json.dumps(list(ids)))
+        delete = "DELETE FROM outbox WHERE id IN (SELECT value FROM json_each(?))"
+        try:
+            with self._transaction():
+                self._delete(delete, json.dumps(list(ids)))
+        except OutboxFull:  # even a deletion is first written to the log
+            self._use(self._reserve if self._reserve.is_kept else self._last_reserve)
+            with self._transaction():
+                self._delete(delete, json.dumps(list(ids)))
+        self._keep_reserves()
 
     def recover(self) -> Recovery:
         entries = self._db.execute("SELECT patient, topic, content_type, payload, now_ns FROM journal ORDER BY id")
@@ -304,19 +321,30 @@ class Outbox:
 
     def _drop_expired(self, now_ns: int) -> None:
         expired = "SELECT EXISTS (SELECT 1 FROM outbox WHERE expires_ns IS NOT NULL AND expires_ns <= ?)"
-        if self._db.execute(expired, (now_ns,)).fetchone()[0]:
+        if not self._db.execute(expired, (now_ns,)).fetchone()[0]:
+            return
+        with contextlib.suppress(OutboxFull):  # a full disk must not keep what is left from being published
             with self._transaction():
                 dropped = self._delete("DELETE FROM outbox WHERE expires_ns IS NOT NULL AND expires_ns <= ?", now_ns)
             self.dropped += dropped
 
     def _make_room(self) -> None:
         """Give up everything that is not an alert, and let its pages be used again."""
-        dropped = Counter[str]()
-        with contextlib.suppress(OutboxFull), self._transaction():
-            dropped = self._delete("DELETE FROM outbox WHERE kind != 'alert'")
-        self.dropped += dropped
+        self._use(self._reserve)
+        with contextlib.suppress(OutboxFull):
+            with self._transaction():
+                dropped = self._delete("DELETE FROM outbox WHERE kind != 'alert'")
+            self.dropped += dropped
+
+    def _keep_reserves(self) -> None:
+        self._last_reserve.keep()
+        self._reserve.keep()
+
+    def _use(self, reserve: Reserve) -> None:
+        """With the reserve's room, write the log into the database; the log's own room is then free for new entries."""
+        reserve.release()
         with contextlib.suppress(sqlite3.OperationalError):
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            self._db.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
 
     def _delete(self, statement: str, *parameters: str | int) -> Counter[str]:
         """Delete outbox rows and keep the count of bytes; how many of each kind went."""

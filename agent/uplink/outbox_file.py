@@ -70,6 +70,7 @@ def _open(path: Path, now_ns: int) -> sqlite3.Connection:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA mmap_size = 0")
+        db.execute("PRAGMA wal_autocheckpoint = 256")
         db.execute("PRAGMA journal_size_limit = 4194304")
         _check(db)
         if db.execute("SELECT NOT EXISTS (SELECT 1 FROM sqlite_master)").fetchone()[0]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -87,7 +88,8 @@ class Publisher:
                     log.warning("publishing waits: %s", error)
                     await asyncio.sleep(FIRST_RETRY_S)
         finally:
-            await asyncio.shield(self._flush())
+            with contextlib.suppress(OutboxError):  # then it is sent once more after the restart
+                await asyncio.shield(self._flush())
 
     async def drained(self) -> None:
         """Wait until nothing is left to publish; for tests and for a replay's end."""

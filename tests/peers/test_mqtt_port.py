@@ -23,6 +23,8 @@ from agent.mqtt import Message, MqttConnection, NotConnected, PublishRefused, Su
 
 pytestmark = pytest.mark.broker
 Run = Callable[[Coroutine[Any, Any, None]], None]
+SETTLE_S = 0.5
+"""mosquitto reads one packet a turn: a new connection may overtake acknowledgements sent on the old one."""
 ROOT = Path(__file__).parents[2]
 
 
@@ -93,11 +95,61 @@ def test_only_what_was_not_acknowledged_comes_again(run: Run) -> None:
                 messages = await take(agent, 4)
                 agent.ack(messages[0])
                 agent.ack(messages[1])
-            await asyncio.sleep(0.5)  # mosquitto reads one packet a turn, and a new connection may overtake
+            await asyncio.sleep(SETTLE_S)
             async with connection(broker) as agent:
                 again = await take(agent, 2)
                 assert [message.payload for message in again] == [b"2", b"3"]
                 assert all(message.duplicate for message in again)
+
+    run(scenario())
+
+
+def test_acknowledgements_leave_in_the_order_of_arrival(run: Run) -> None:
+    async def scenario() -> None:
+        async with LocalBroker() as broker, connection(broker, "sensor") as sensor:
+            await sensor.wait_connected()
+            async with connection(broker) as agent:
+                await agent.wait_connected()
+                await agent.subscribe("in/#")
+                for i in range(4):
+                    await sensor.publish("in/d1", b"%d" % i)
+                first, second, third, _ = await take(agent, 4)
+                for message in (third, first):
+                    agent.ack(message)
+                await asyncio.sleep(SETTLE_S)
+            async with connection(broker) as agent:
+                again = await take(agent, 3)
+                assert [message.payload for message in again] == [b"1", b"2", b"3"]
+                agent.ack(second)  # of the old connection
+                for message in reversed(again):
+                    agent.ack(message)
+                await asyncio.sleep(SETTLE_S)
+            async with connection(broker) as agent:
+                await agent.wait_connected()
+                await sensor.publish("in/d1", b"next")
+                assert (await take(agent, 1))[0].payload == b"next"
+
+    run(scenario())
+
+
+def test_a_pause_longer_than_the_keep_alive_loses_nothing(run: Run) -> None:
+    async def scenario() -> None:
+        async with (
+            LocalBroker() as broker,
+            connection(broker, "sensor") as sensor,
+            connection(broker, max_buffered=10, keepalive_s=1) as agent,
+        ):
+            await sensor.wait_connected()
+            await agent.wait_connected()
+            await agent.subscribe("in/#")
+            await asyncio.gather(*(sensor.publish("in/d1", b"%d" % i) for i in range(100)))
+            await asyncio.sleep(3)
+            seen: set[bytes] = set()
+            async for message in agent.messages():
+                agent.ack(message)
+                seen.add(message.payload)
+                if len(seen) == 100:
+                    break
 
     run(scenario())
 
