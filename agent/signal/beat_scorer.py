@@ -10,8 +10,9 @@ from agent.signal.resample import ANALYSIS_RATE_HZ
 
 Signal = npt.NDArray[np.float64]
 
-MEASUREMENTS = 30
-"""Numbers that describe a candidate, in `beats`' order; the first says whether its future is known (1) or not (0)."""
+MEASUREMENTS = 31
+"""Numbers that describe a candidate, in `beats`' order: first whether its future is known (1) or not (0), then its R
+peak's sample, by which training labels it."""
 INPUTS = 31
 """What the networks see of them."""
 SEARCHBACK_LOGIT = -2.0
@@ -41,6 +42,7 @@ def inputs(measurements: Signal) -> Signal:
     Only exact operations (no logarithm), so that a machine's vector unit cannot make a difference.
     """
     (
+        _,
         _,
         amplitude,
         usual_amplitude,

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.signal import beat_scorer
-from agent.signal.filters import MORPHOLOGY_DELAY
+from agent.signal.beat_candidates import HISTORY, ISOLATION, REJECTED, SHAPE, Candidate, find_candidates
 from agent.signal.resample import ANALYSIS_RATE_HZ
 
 Signal = npt.NDArray[np.float64]
@@ -25,13 +25,6 @@ _RATE = ANALYSIS_RATE_HZ
 _CONFIRM = round(CONFIRM_S * _RATE)
 _LEARN = 2 * _RATE
 """The first two seconds only set the levels; their beats come out together at the end of it."""
-_ISOLATION = 25
-"""A candidate is the envelope's maximum over ± 100 ms."""
-_ENVELOPE = 28
-"""Width of the envelope's moving average: 112 ms, about a wide QRS (16 + 8 + 4 samples)."""
-_FLOOR_MV_S = 1.0
-"""Mean |slope| in the detection band below which nothing is a beat: what a QRS of about 0.05 mV gives. A flat line, the
-residual noise of a lead that is off, or an asystole's baseline must not become beats however long they last."""
 _LEARN_FLOOR_MV_S = 2.0
 """Least first level: a stretch that begins with a still heart must not take its noise for beats. Of 164,000 beats of
 MIT-BIH DS1 and SVDB, one in 2,000 is smaller."""
@@ -43,15 +36,6 @@ _SEARCHBACK_LIMIT = 3 * _RATE
 """Nothing older than this is found by search-back: by then a pause is news of its own."""
 _MEMORY = 8
 """Levels are medians over this many last beats (Hamilton & Tompkins)."""
-_SHAPE = 24
-"""Every other sample of the detection path over 192 ms, ending 4 samples after the envelope's maximum."""
-_SEGMENT = 2 * _SHAPE
-_SEGMENT_END = 4
-_R_SEARCH = (-30, -2)
-"""Where the R peak lies relative to the envelope's maximum, in samples of the input's time."""
-_R_BASELINE = 49
-"""The R peak is the largest deviation from the mean of the 196 ms around it: closest to MIT-BIH's annotators."""
-_HISTORY = 112
 _BLOCK = 64
 """Patients looked through at once: as many as fit a processor's cache."""
 _NEGLIGIBLE = 0.1
@@ -60,7 +44,6 @@ _UNLIKELY = 0.2
 """The same for a provisional beat."""
 _BEFORE, _AFTER = 100, 110
 """Samples before and after within which the largest neighbour counts."""
-_REJECTED = -12.0
 _TEMPLATE, _ACCEPTED, _DISMISSED = 0, 1, 1 + _MEMORY
 """Rows of the shapes a person is known by: the template, then the last beats, then the last things that were none."""
 _SHAPES = 1 + 2 * _MEMORY
@@ -75,26 +58,6 @@ class BeatMark:
     decided_index: int
     """The sample whose arrival made the decision possible; the same for any chunking."""
     status: Status
-
-
-@dataclass(slots=True, eq=False)
-class Candidate:
-    """A local maximum of the slope envelope, with all that deciding about it needs."""
-
-    peak: int
-    r_index: int
-    amplitude: float
-    slope: float
-    rise: float
-    fall: float
-    deflection: float
-    ambient: float
-    shape: Signal
-    """(24,): the detection path around it, unit energy."""
-    fit: float = 0.0
-    """Likeness to the template when it was found."""
-    logit: float = _REJECTED
-    provisional: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -177,7 +140,7 @@ class QrsDetector:
 
     def new_state(self) -> QrsState:
         """Memory for a stretch that has not begun."""
-        return QrsState(np.zeros((2, _HISTORY)))
+        return QrsState(np.zeros((2, HISTORY)))
 
     def push(self, states: Sequence[QrsState], detection: Signal, morphology: Signal) -> list[list[BeatMark]]:
         """Take the paths' next samples, each [rows, n]; return each row's statements in the order they were decided.
@@ -189,113 +152,50 @@ class QrsDetector:
             raise ValueError(f"paths have shapes {detection.shape} and {morphology.shape}, expected ({len(states)}, n)")
         if not detection.size:
             return [[] for _ in states]
-        candidates: list[list[Candidate]] = []
-        for start in range(0, len(states), _BLOCK):
-            rows = slice(start, start + _BLOCK)
-            candidates += _find_candidates(states[rows], detection[rows], morphology[rows])
         marks: list[list[BeatMark]] = [[] for _ in states]
-        n = detection.shape[1]
-        waiting: list[tuple[Decisions, tuple[float, ...]]] = []
-        for state, found, out in zip(states, candidates, marks, strict=True):
-            state.seen += n
+        waiting: list[tuple[int, Decisions, tuple[float, ...]]] = []
+        for row, (state, found) in enumerate(zip(states, self._candidates(states, detection, morphology), strict=True)):
             if not found and not state.undecided:
                 continue
-            decisions = _decide(state, found, out)
-            description = next(decisions, None)
-            if description is not None:
-                waiting.append((decisions, description))
+            decisions = _decide(state, found, marks[row])
+            measured = next(decisions, None)
+            if measured is not None:
+                waiting.append((row, decisions, measured))
         while waiting:
-            logits = beat_scorer.logits(np.array([description for _, description in waiting])).tolist()
-            still: list[tuple[Decisions, tuple[float, ...]]] = []
-            for (decisions, _), logit in zip(waiting, logits, strict=True):
+            scores = self.score([row for row, _, _ in waiting], np.array([measured for _, _, measured in waiting]))
+            still: list[tuple[int, Decisions, tuple[float, ...]]] = []
+            for (row, decisions, _), logit in zip(waiting, scores.tolist(), strict=True):
                 try:
-                    still.append((decisions, decisions.send(logit)))
+                    still.append((row, decisions, decisions.send(logit)))
                 except StopIteration:
                     continue
             waiting = still
         return marks
 
+    def score(self, _rows: Sequence[int], measurements: Signal) -> Signal:
+        """Log odds (n,) of candidates (n, MEASUREMENTS), the k-th being of row `_rows[k]`; training overrides this."""
+        return beat_scorer.logits(measurements)
 
-def _moving(x: Signal, width: int, *, maximum: bool) -> Signal:
-    """Sum or maximum of x[:, i - width + 1 … i] along axis 1, by doubling; the first width - 1 columns are dropped."""
-    combine = np.maximum if maximum else np.add
-    powers = {1: x}
-    size = 1
-    while size * 2 <= width:
-        powers[size * 2] = combine(powers[size][:, size:], powers[size][:, :-size])
-        size *= 2
-    out, covered = powers[size], size
-    while covered < width:
-        if maximum:
-            # Overlap costs a maximum nothing.
-            size = width - covered if width - covered in powers else size
-            out = combine(out[:, width - covered :], out[:, : out.shape[1] - (width - covered)])
-            break
-        size = 1 << ((width - covered).bit_length() - 1)
-        part = powers[size]
-        out = combine(out[:, size:], part[:, : part.shape[1] - covered])
-        covered += size
-    return out
-
-
-def _find_candidates(states: Sequence[QrsState], detection: Signal, morphology: Signal) -> list[list[Candidate]]:
-    """Envelope maxima that became certain within these samples, per row."""
-    rows, n = detection.shape
-    history = np.stack([state.history for state in states])
-    d = np.concatenate((history[:, 0], detection), axis=1)
-    m = np.concatenate((history[:, 1], morphology), axis=1)
-    for i, state in enumerate(states):
-        state.history = np.stack((d[i, -_HISTORY:], m[i, -_HISTORY:]))
-
-    slope = np.abs(d[:, 1:] - d[:, :-1])  # slope[:, i] belongs to d[:, i + 1]
-    envelope = _moving(slope, _ENVELOPE, maximum=False) * (_RATE / _ENVELOPE)
-    lead = _ENVELOPE  # envelope[:, i] belongs to d[:, i + lead]
-    side = _moving(envelope, _ISOLATION, maximum=True)  # side[:, i]: envelope[:, i … i + 24]
-    start = _HISTORY - lead - _ISOLATION  # the first maximum these samples can make certain
-    centre = envelope[:, start : start + n]
-    left = side[:, start - _ISOLATION : start - _ISOLATION + n]
-    right = side[:, start + 1 : start + 1 + n]
-    row, column = np.nonzero((centre > left) & (centre >= right) & (centre > _FLOOR_MV_S))
-    found: list[list[Candidate]] = [[] for _ in range(rows)]
-    if not len(row):
+    def _candidates(self, states: Sequence[QrsState], detection: Signal, morphology: Signal) -> list[list[Candidate]]:
+        """New candidates of every row; the paths' ends are remembered."""
+        found: list[list[Candidate]] = []
+        for start in range(0, len(states), _BLOCK):
+            block = states[start : start + _BLOCK]
+            new = detection[start : start + _BLOCK], morphology[start : start + _BLOCK]
+            history = np.stack([state.history for state in block])
+            found += find_candidates(history, [state.seen for state in block], *new)
+            ends = np.concatenate((history, np.stack(new, axis=1)), axis=2)[:, :, -HISTORY:]
+            for state, end in zip(block, ends, strict=True):
+                state.history = end.copy()
+                state.seen += detection.shape[1]
         return found
-
-    at = column + start + lead  # column in d and m
-    in_envelope = at - lead
-    amplitude = envelope[row, in_envelope]
-    segments = d[row[:, None], at[:, None] + np.arange(_SEGMENT_END - _SEGMENT, _SEGMENT_END)]
-    steepest = _RATE * np.max(np.abs(segments[:, 1:] - segments[:, :-1]), axis=1)
-    shapes = segments[:, ::2]
-    energy = np.sqrt(_moving(shapes * shapes, _SHAPE, maximum=False))
-    shapes = shapes / np.maximum(energy, 1e-9)
-    rise = envelope[row, in_envelope - 20] / amplitude
-    fall = envelope[row, in_envelope + 20] / amplitude
-    ambient = np.min(envelope[row[:, None], in_envelope[:, None] + np.arange(-_ISOLATION, _ISOLATION + 1, 5)], axis=1)
-
-    sums = _moving(m, _R_BASELINE, maximum=False)  # sums[:, i]: m[:, i … i + 48]
-    places = at[:, None] + np.arange(*_R_SEARCH) + MORPHOLOGY_DELAY
-    newest = at[:, None] + _ISOLATION - 1
-    half = _R_BASELINE // 2
-    baseline = sums[row[:, None], np.minimum(places + half, newest) - 2 * half] / _R_BASELINE
-    deviation = np.abs(m[row[:, None], places] - baseline)
-    r_offset = np.argmax(deviation, axis=1) + _R_SEARCH[0]
-    deflection = np.max(deviation, axis=1)
-
-    first = np.array([state.seen for state in states])[row] - _HISTORY
-    peak = (at + first).tolist()
-    r_index = (at + first + r_offset).tolist()
-    columns = (x.tolist() for x in (row, amplitude, steepest, rise, fall, deflection, ambient))
-    for k, (i, a, s, up, down, v, quiet) in enumerate(zip(*columns, strict=True)):
-        if r_index[k] >= 0:
-            found[i].append(Candidate(peak[k], r_index[k], a, s, up, down, v, quiet, shapes[k]))
-    return found
 
 
 def _decide(state: QrsState, found: list[Candidate], out: list[BeatMark]) -> Decisions:
     """Take one row through all its decisions in order of time."""
     queue = state.recent
     for new in found:
-        known_at = new.peak + _ISOLATION
+        known_at = new.peak + ISOLATION
         yield from _confirm_until(state, known_at - 1, out)
         queue.append(new)
         state.undecided += 1
@@ -323,7 +223,7 @@ def _confirm_until(state: QrsState, index: int, out: list[BeatMark]) -> Decision
     """Settle every candidate whose 0.6 s are over when sample `index` has arrived."""
     while state.undecided:
         candidate = state.recent[-state.undecided]
-        due = max(candidate.r_index + _CONFIRM, candidate.peak + _ISOLATION, _LEARN)
+        due = max(candidate.r_index + _CONFIRM, candidate.peak + ISOLATION, _LEARN)
         if due > index:
             return
         if state.levels is None:
@@ -334,7 +234,7 @@ def _confirm_until(state: QrsState, index: int, out: list[BeatMark]) -> Decision
         if not apart or (
             candidate.amplitude < _NEGLIGIBLE * levels.amplitude and not _overdue(levels, last, candidate)
         ):
-            candidate.logit = _REJECTED
+            candidate.logit = REJECTED
         else:
             candidate.logit = yield _measure(state, levels, candidate, due, final=True)
         if candidate.logit > 0:
@@ -357,7 +257,7 @@ def _learn(first: list[Candidate]) -> Levels:
     largest = [max(group, key=lambda c: c.amplitude) for group in seconds if group] or first[:1]
     amplitude = max(sum(c.amplitude for c in largest) / len(largest), _LEARN_FLOOR_MV_S)
     slope = sum(c.slope for c in largest) / len(largest)
-    shapes = np.zeros((_SHAPES, _SHAPE))
+    shapes = np.zeros((_SHAPES, SHAPE))
     shapes[_TEMPLATE] = max(largest, key=lambda c: c.amplitude).shape
     noises = [0.1 * amplitude] * 3
     levels = Levels([amplitude] * 3, [slope] * 3, [round(0.8 * _RATE)] * 3, [0.8] * 3, noises, shapes, noise=noises[0])
@@ -435,7 +335,7 @@ def _measure(state: QrsState, levels: Levels, c: Candidate, known_at: int, *, fi
     for other in reversed(state.recent):
         offset = other.peak - c.peak
         if offset > 0:
-            if final and offset <= _AFTER and other.peak + _ISOLATION <= known_at and other.amplitude > after:
+            if final and offset <= _AFTER and other.peak + ISOLATION <= known_at and other.amplitude > after:
                 after, after_at, after_fit = other.amplitude, float(offset), other.fit
         elif offset < -_BEFORE:
             break
@@ -444,6 +344,7 @@ def _measure(state: QrsState, levels: Levels, c: Candidate, known_at: int, *, fi
     rival = max((o.amplitude for o in state.passed_over if o is not c), default=0.0)
     return (
         1.0 if final else 0.0,
+        c.r_index,
         c.amplitude,
         levels.amplitude,
         faded,
