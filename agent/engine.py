@@ -89,13 +89,7 @@ class Engine:
             ]
             self._condition(pieces)
             self._classify(pieces)
-            for piece in pieces:
-                seen = [*piece.seen, *self._released(piece)]
-                if self._watch:
-                    for observation in seen:
-                        self._watch(piece.patient.person.id, observation)
-                events[piece.patient.person.id] += piece.patient.observe(seen, piece.track.frontier_ns, now_ns)
-                piece.track.trim()
+            self._decide(pieces, events, now_ns)
         if now_ns is not None:
             self._let_time_pass(now_ns, events)
         return [event for patient_id in sorted(events) for event in events[patient_id]]
@@ -267,6 +261,16 @@ class Engine:
             return beat, None
         r_ns = mark.r_index * ANALYSIS_STEP_NS  # counted in samples: a slip of the clock does not change an RR interval
         return beat, self._features.push(track.features, window.astype(np.float64), r_ns)
+
+    def _decide(self, pieces: list[_Piece], events: dict[str, list[AlertEvent]], now_ns: int | None) -> None:
+        """Show each patient's rules what became known, in stream-time order."""
+        for piece in pieces:
+            seen = [*piece.seen, *self._released(piece)]
+            if self._watch:
+                for observation in seen:
+                    self._watch(piece.patient.person.id, observation)
+            events[piece.patient.person.id] += piece.patient.observe(seen, piece.track.frontier_ns, now_ns)
+            piece.track.trim()
 
     def _released(self, piece: _Piece) -> list[Observation]:
         """Classified beats whose second has been judged; the others wait, at most one second."""
