@@ -312,6 +312,10 @@ class Engine:
         patient = self.patients[patient_id]
         return pickle.dumps((SNAPSHOT_FORMAT, __version__, repr(patient.person), patient.packs, patient))
 
+    def reset(self, patient_id: str) -> None:
+        """Forget all state of one patient."""
+        self.patients[patient_id] = self._new_patient(self.patients[patient_id].person)
+
     def restore(self, patient_id: str, blob: bytes) -> bool:
         """Take a snapshot back, in which only our own private file is trusted.
 

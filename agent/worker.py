@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 
 from agent.alarms.alert import AlertEvent, Category, Phase, Priority, alert_id
@@ -37,6 +37,7 @@ class Worker:
         """`wall`: whether the clock counts; False in a replay, where the newest sample is now."""
         self.engine, self.outbox, self.topics = engine, outbox, topics
         self._wall = wall
+        self._decode: Decode = _decode_nothing
         self._journalled: Counter[str] = Counter()
         self._unsaved: list[Outgoing] = []
         self._disk_full_since_ns: int | None = None
@@ -55,17 +56,24 @@ class Worker:
 
     def recover(self, decode: Decode) -> str:
         """Go on where the last process was stopped; returns what was found, in words."""
-        recovery = self.outbox.recover()
-        resumed = [name for name, blob in recovery.snapshots.items() if self._restore(name, blob)]
-        for entry in recovery.journal:
-            if entry.patient not in self.engine.patients:
-                continue
-            self.engine.step(decode(entry.topic, entry.content_type, entry.payload), entry.now_ns)
-            self._journalled[entry.patient] += 1
-        if not recovery.snapshots and not recovery.journal:
+        self._decode = decode
+        snapshots, inputs = self._resume()
+        if not snapshots and not inputs:
             return "nothing to resume"
         self._say_restarted()
-        return f"resumed {len(resumed)} of {len(self.engine.patients)} patients, {len(recovery.journal)} inputs again"
+        return f"resumed {snapshots} of {len(self.engine.patients)} patients, {inputs} inputs again"
+
+    def _resume(self) -> tuple[int, int]:
+        """State as of the last commit: how many snapshots were taken back, and how many inputs stepped over again."""
+        recovery = self.outbox.recover()
+        self._journalled.clear()
+        resumed = sum(self._restore(name, blob) for name, blob in recovery.snapshots.items())
+        for entry in recovery.journal:
+            if entry.patient in self.engine.patients:
+                chunks = self._decode(entry.topic, entry.content_type, entry.payload)
+                self._step_alone(entry.patient, chunks, entry.now_ns)
+                self._journalled[entry.patient] += 1
+        return resumed, len(recovery.journal)
 
     def _restore(self, patient: str, blob: bytes) -> bool:
         known = patient in self.engine.patients and self.engine.restore(patient, blob)
@@ -100,7 +108,7 @@ class Worker:
         """Step over what has come, and commit. On return all of it may be acknowledged."""
         began_s = time.thread_time()
         chunks = [chunk for delivery in deliveries for chunk in delivery.chunks]
-        events = self.engine.step(chunks, now_ns)
+        events = self._step(chunks, now_ns)
         journal = [
             JournalEntry(patient, delivery.topic, delivery.content_type, delivery.payload, now_ns)
             for delivery in deliveries
@@ -112,6 +120,41 @@ class Worker:
         self.ticks += 1
         self.busy_s += time.thread_time() - began_s
         return events
+
+    def _step(self, chunks: Sequence[Chunk], now_ns: int | None) -> list[AlertEvent]:
+        """The engine's step; a fault in it costs the patient it is about some signal, and the others nothing."""
+        try:
+            return self.engine.step(chunks, now_ns)
+        except Exception:
+            log.exception("fault in a step over %d chunks: going on patient by patient", len(chunks))
+        for patient in self.engine.patients:
+            self.engine.reset(patient)
+        self._resume()
+        by_patient: defaultdict[str, list[Chunk]] = defaultdict(list)
+        for chunk in chunks:
+            by_patient[chunk.stream.patient].append(chunk)
+        return [event for patient, own in by_patient.items() for event in self._step_alone(patient, own, now_ns)]
+
+    def _step_alone(self, patient: str, chunks: Sequence[Chunk], now_ns: int | None) -> list[AlertEvent]:
+        """Step over one patient's chunks; where that fails, the patient starts afresh and an alarm says so."""
+        try:
+            return self.engine.step(chunks, now_ns)
+        except Exception as error:
+            log.exception("signal of %s cannot be analysed: dropped, analysis starts afresh", patient)
+            self.engine.reset(patient)
+            at_ns = max(chunk.end_ns for chunk in chunks)
+            event = AlertEvent(
+                alert_id=alert_id(patient, "analysis_fault", at_ns),
+                patient=patient,
+                rule="analysis_fault",
+                category=Category.TECHNICAL,
+                priority=Priority.MEDIUM,
+                phase=Phase.START,
+                onset_ns=at_ns,
+                at_ns=at_ns,
+                text=f"Some signal could not be analysed ({type(error).__name__}): analysis started afresh",
+            )
+            return [event, ended(event, at_ns, "Analysis runs again")]
 
     def save_all(self) -> None:
         """Snapshot every patient: before an orderly stop, so that the next start is quick."""
@@ -180,6 +223,10 @@ class Worker:
             at_ns=since_ns,
             text="The disk is full: alerts are kept in memory only",
         )
+
+
+def _decode_nothing(_topic: str, _content_type: str | None, _payload: bytes) -> tuple[Chunk, ...]:
+    return ()
 
 
 def ended(event: AlertEvent, at_ns: int, text: str) -> AlertEvent:

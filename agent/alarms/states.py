@@ -23,6 +23,7 @@ TECHNICAL: dict[str, Priority] = {
     "poor_signal": Priority.LOW,
     "clock_step": Priority.LOW,
     "agent_restarted": Priority.LOW,
+    "analysis_fault": Priority.MEDIUM,
     "outbox_full": Priority.MEDIUM,
     "model_missing": Priority.MEDIUM,
 }
