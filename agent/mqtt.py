@@ -74,7 +74,8 @@ class MqttConnection:
 
     Entering does not wait for the broker: `wait_connected()` does. Incoming messages are read from `messages()`; when
     `max_buffered` of them wait there, the socket is no longer read, so that the broker keeps the rest. Since that also
-    holds back the acknowledgements of what this connection publishes, alerts belong on a connection of their own.
+    holds back the acknowledgements of what this connection publishes, alerts belong on a connection of their own, with
+    `clean_start` so that no session of old sends it anything.
     All methods belong to the event loop's thread.
     """
 

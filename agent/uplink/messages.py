@@ -33,7 +33,7 @@ NS_PER_S = 1_000_000_000
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="ignore")  # a newer agent may say more
 
 
 class StripModel(_Model):

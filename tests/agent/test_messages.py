@@ -199,6 +199,13 @@ def test_what_is_not_an_alert_is_refused() -> None:
             parse_event(payload)
 
 
+def test_what_a_newer_agent_adds_is_no_error() -> None:
+    event, _ = alert_messages(start(), TOPICS, seq=1, boot_id=1)
+    document = json.loads(event.payload)
+    document["data"]["added_later"] = 1
+    assert parse_event(json.dumps(document).encode()) == parse_event(event.payload)
+
+
 def test_schemas_describe_what_is_sent() -> None:
     schemas = json_schemas()
     assert set(schemas) == {"event", "alarm", "status", "vital"}

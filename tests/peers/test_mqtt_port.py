@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from agent import mqtt_link
-from agent.broker import LocalBroker
+from agent.broker import BrokerError, LocalBroker
 from agent.mqtt import Message, MqttConnection, NotConnected, PublishRefused, SubscribeRefused
 
 pytestmark = pytest.mark.broker
@@ -488,3 +488,22 @@ def test_a_broker_whose_certificate_nobody_vouches_for(run: Run, certificate: tu
 
     run(scenario())
     gc.collect()
+
+
+def test_a_port_that_is_taken_is_not_mistaken_for_our_broker(run: Run) -> None:
+    async def scenario() -> None:
+        async with LocalBroker() as broker:
+            with pytest.raises(BrokerError, match=f"port {broker.port} cannot be used"):
+                async with LocalBroker(port=broker.port):
+                    pass
+
+    run(scenario())
+
+
+def test_a_broker_that_cannot_start_says_why(run: Run) -> None:
+    async def scenario() -> None:
+        with pytest.raises(BrokerError, match="no_such_option"):
+            async with LocalBroker(extra_config="no_such_option 1\n"):
+                pass
+
+    run(scenario())
