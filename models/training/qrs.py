@@ -152,7 +152,7 @@ def altered(case: Case, noises: dict[str, list[Float64]], rng: np.random.Generat
         x = -x
     on = np.zeros(length)
     for _ in range(20):
-        start = rng.integers(0, length)
+        start = int(rng.integers(0, length))
         on[start : start + rng.integers(5, 90) * ANALYSIS_RATE_HZ] = rng.choice([0, 1, 1])
     x = add_noise(x, beats, _some_noise(noises, rng, (0.6, 0.3, 0.1)), rng.uniform(0, 20), on)
     for k in range(rng.integers(0, 12)):
