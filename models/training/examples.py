@@ -137,13 +137,13 @@ def _noise_track(signal: Float64, rate_hz: float, noise: dict[str, Float64], rng
     return track
 
 
-def stream(signal: Float64, rate_hz: float) -> tuple[list[int], Float64]:
+def stream(signal: Float64, rate_hz: float, chunk_s: float = 10.0) -> tuple[list[int], Float64]:
     """R positions of confirmed beats (samples at 250 Hz) and the morphology path of a recording, played in chunks."""
     resampler, filters, detector = Resampler(rate_hz), EcgFilters(), QrsDetector()
     filter_state, detector_state = filters.new_state(), detector.new_state()
     beats: list[int] = []
     paths: list[Float64] = []
-    step = 10 * round(rate_hz)
+    step = max(1, round(chunk_s * rate_hz))
     for start in range(0, len(signal), step):
         chunk = resampler.push(signal[start : start + step])
         detection, morphology = filters.push([filter_state], chunk[None])

@@ -13,7 +13,18 @@ pytest.importorskip("onnxscript", reason="training needs the [train] extra: onnx
 from models.pack import load, verify
 from models.training import datasets, scores
 from models.training.datasets import DS1, SVDB, Record, Recording, RefusedRecordError
-from models.training.examples import IGNORED, LABELS, Examples, concatenate, examples_of, match, variant
+from models.training.examples import (
+    IGNORED,
+    LABELS,
+    Examples,
+    concatenate,
+    dense,
+    examples_of,
+    featurize,
+    match,
+    stream,
+    variant,
+)
 
 DS2 = "100 103 105 111 113 117 121 123 200 202 210 212 213 214 219 221 222 228 231 232 233 234"
 
@@ -83,6 +94,25 @@ def invented(record: Record, seed: int, seconds: float = 90.0) -> Recording:
 def people() -> list[Examples]:
     records = [Record("svdb", name) for name in SVDB[:4]]
     return [examples_of(invented(record, seed), 0, {}) for seed, record in enumerate(records)]
+
+
+@pytest.mark.parametrize("chunk_s", [0.05, 0.7, 60.0])
+def test_examples_do_not_depend_on_the_chunks_a_recording_came_in(people: list[Examples], chunk_s: float) -> None:
+    signal = invented(Record("svdb", SVDB[0]), 0).signals[:, 0]
+    beats, morphology = stream(signal, 128.0, chunk_s)
+    again = featurize(beats, morphology, np.zeros(len(beats), dtype=np.int8), "somebody")
+    assert again.signal.tobytes() == people[0].signal.tobytes()
+    assert again.context.tobytes() == people[0].context.tobytes()
+
+
+def test_a_dense_recording_keeps_its_ectopy_and_loses_its_normals() -> None:
+    recording = invented(Record("svdb", "801"), 1, seconds=400.0)
+    thinned = dense(recording, np.random.default_rng(0))
+    kept, had = (np.sum(r.beat_classes == "V") for r in (thinned, recording))
+    assert kept == had
+    assert len(thinned.beat_samples) < 0.9 * len(recording.beat_samples)
+    at_r = thinned.signals[thinned.beat_samples, 0]
+    assert (np.abs(at_r) > 0.7).mean() > 0.98
 
 
 def test_variants_are_the_same_each_time_and_differ_from_the_record() -> None:
