@@ -226,7 +226,7 @@ class Engine:
                 track.append_morphology(morphology[row])
                 for second in quality[row]:
                     start_ns, end_ns = track.time_ns(second.start_index), track.time_ns(second.end_index)
-                    piece.seen.append(Quality(start_ns, end_ns, second.good, second.reason))
+                    piece.seen.append(Quality(start_ns, end_ns, second.good, second.reason, second.activity_mv))
                 for mark in marks[row]:
                     if mark.status == "confirmed":
                         piece.confirmed.append(mark)

@@ -46,6 +46,8 @@ class Quality:
     good: bool
     reason: str = ""
     """ "", "flat", "saturated", "lead off" or "noise"."""
+    activity_mv: float = 0.0
+    """Peak to peak in the band where QRS complexes are."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,9 @@ DETECTION_NS = 350_000_000
 LEARNING_NS = 2 * NS
 """The detector needs this long after the signal begins before its silence means anything."""
 
+ACTIVITY_AFTER_NS = 500_000_000
+"""The T wave of the last beat is over this long after its R peak."""
+
 
 class Rule(Protocol):
     """One alarm's condition over one person's observations."""
@@ -41,14 +44,20 @@ class NoBeats:
 
     Judged on the stream's clock, DETECTION_NS after the limit has passed. Silence counts from the last beat or, when
     the signal was poor after it, from where the signal became good again: a lead that is off is a technical matter,
-    and a heart that stopped meanwhile is found as soon as it can be seen. It ends at the second confirmed beat or,
-    for a limit with `momentary_s`, that long after the last pause.
+    and a heart that stopped meanwhile is found as soon as it can be seen. A heart that stands still is quiet: while
+    the signal is as active as with beats, they may be there unrecognised, and the alarm waits ACTIVE_TIMES as long
+    before it says just that; a pause is then not said at all. It ends at the second confirmed beat or, for a limit
+    with `momentary_s`, that long after the last pause.
     """
 
     name: str
     longer_than_s: float
     what: str
     momentary_s: float = 0.0
+    ACTIVE_SHARE = 0.35
+    """Of the person's usual activity: P waves alone stay below, QRS complexes do not."""
+    ACTIVE_TIMES = 2.5
+    USUAL_SECONDS = 30
     _since_ns: int | None = None
     _provisional: list[int] = field(default_factory=list)
     _not_before_ns: int = 0
@@ -56,6 +65,11 @@ class NoBeats:
     _onset_ns: int | None = None
     _last_found_ns: int = 0
     _beats_since: int = 0
+    _activity_mv: deque[float] = field(default_factory=lambda: deque(maxlen=NoBeats.USUAL_SECONDS))
+    """Of the last good seconds up to the last beat's."""
+    _usual_mv: float | None = None
+    _loudest_mv: float = 0.0
+    """Most active whole second since the last beat."""
 
     def see(self, seen: Observation) -> list[Condition]:
         match seen:
@@ -68,6 +82,10 @@ class NoBeats:
             case Quality(good=False):
                 if self._since_ns is not None:
                     self._since_ns = max(self._since_ns, seen.at_ns + LEARNING_NS)
+            case Quality():
+                self._activity_mv.append(seen.activity_mv)
+                if self._since_ns is not None and seen.start_ns >= self._since_ns + ACTIVITY_AFTER_NS:
+                    self._loudest_mv = max(self._loudest_mv, seen.activity_mv)
             case Beat(status=BeatStatus.WITHDRAWN):
                 self._provisional = [r_ns for r_ns in self._provisional if r_ns != seen.r_ns]
                 self._not_before_ns = seen.at_ns
@@ -75,14 +93,15 @@ class NoBeats:
                 self._provisional.append(seen.r_ns)
             case Beat(status=BeatStatus.CONFIRMED):
                 return self._confirmed(seen)
-            case _:
-                pass
         return []
 
     def _confirmed(self, beat: Beat) -> list[Condition]:
         self._provisional = [r_ns for r_ns in self._provisional if r_ns > beat.r_ns]
         self._since_ns = max(beat.r_ns, self._since_ns or 0)
         self._found = False
+        self._loudest_mv = 0.0
+        if len(self._activity_mv) >= self.USUAL_SECONDS // 6:
+            self._usual_mv = sorted(self._activity_mv)[len(self._activity_mv) // 2]
         self._beats_since += 1
         if self._onset_ns is None or self.momentary_s or self._beats_since < 2:
             return []
@@ -102,17 +121,23 @@ class NoBeats:
         if self._found or self._since_ns is None:
             return out
         since_ns = max([self._since_ns, *self._provisional])
-        due_ns = max(since_ns + seconds(self.longer_than_s) + DETECTION_NS, self._not_before_ns)
+        active = self._usual_mv is not None and self._loudest_mv > self.ACTIVE_SHARE * self._usual_mv
+        limit_s = self.longer_than_s * (self.ACTIVE_TIMES if active else 1.0)
+        due_ns = max(since_ns + seconds(limit_s) + DETECTION_NS, self._not_before_ns)
         if due_ns > to_ns:
             return out
         self._found = True
+        if active and self.momentary_s:
+            return out
         self._last_found_ns = due_ns
         self._beats_since = 0
         if self._onset_ns is not None:
             return out
         self._onset_ns = since_ns
-        text = f"{self.what}: no heart beat for {self.longer_than_s:g} s on a clean signal"
-        values = (("no_qrs_s", round((due_ns - since_ns) / NS, 3)), ("limit_s", self.longer_than_s))
+        text = f"{self.what}: no heart beat for {limit_s:g} s on a clean signal"
+        if active:
+            text = f"No heart beat recognised for {limit_s:g} s though the signal is active: check the person"
+        values = (("no_qrs_s", round((due_ns - since_ns) / NS, 3)), ("limit_s", limit_s))
         return [*out, Condition(self.name, True, since_ns, due_ns, text, values)]
 
 

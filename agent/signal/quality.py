@@ -50,6 +50,8 @@ class QualityMark:
     """1 for a clean second down to 0 for none; `good` is 0.5 and above."""
     reason: str
     """"" | "flat" | "saturated" | "lead off" | "noise"."""
+    activity_mv: float
+    """Peak to peak of the detection path: large where a QRS is, small between beats and when the heart stands still."""
 
 
 @dataclass(slots=True, eq=False)
@@ -103,16 +105,16 @@ class SignalQuality:
             state.pending[:, : state.filled] = signals[:, total - state.filled :]
         if not whole:
             return marks
-        for i, (score, reason) in zip(owner, _judge(np.stack(whole)), strict=True):
+        for i, (score, reason, activity_mv) in zip(owner, _judge(np.stack(whole)), strict=True):
             state = states[i]
             start = state.seconds * SECOND
             state.seconds += 1
-            marks[i].append(QualityMark(start, start + SECOND, score >= 0.5, score, reason))
+            marks[i].append(QualityMark(start, start + SECOND, score >= 0.5, score, reason, activity_mv))
         return marks
 
 
-def _judge(seconds: Signal) -> list[tuple[float, str]]:
-    """Score and reason for each of (n, 3, 250) seconds."""
+def _judge(seconds: Signal) -> list[tuple[float, str, float]]:
+    """Score, reason and activity (mV) for each of (n, 3, 250) seconds."""
     x, detection, morphology = seconds[:, 0], seconds[:, 1], seconds[:, 2]
     low, high = x.min(axis=1), x.max(axis=1)
     span = high - low
@@ -136,8 +138,10 @@ def _judge(seconds: Signal) -> list[tuple[float, str]]:
     fault_of = np.argmax(faults > 1.0, axis=1)
     scores = np.where(flat, 0.0, np.clip(1.0 - 0.5 * faults.max(axis=1), 0.0, 1.0))
     return [
-        (score, "flat" if is_flat else names[fault] if score < 0.5 else "")
-        for score, fault, is_flat in zip(scores.tolist(), fault_of.tolist(), flat.tolist(), strict=True)
+        (score, "flat" if is_flat else names[fault] if score < 0.5 else "", size)
+        for score, fault, is_flat, size in zip(
+            scores.tolist(), fault_of.tolist(), flat.tolist(), beat.tolist(), strict=True
+        )
     ]
 
 

@@ -107,6 +107,24 @@ def test_silence_from_the_very_first_second_is_asystole_after_the_detector_has_l
     assert raised.at_ns == round((2 + 4 + 0.35) * NS)
 
 
+def seconds_of(activity_mv: float, start_s: int, stop_s: int) -> list[Observation]:
+    return [Quality(t * NS, (t + 1) * NS, good=True, activity_mv=activity_mv) for t in range(start_s, stop_s)]
+
+
+@pytest.mark.parametrize(("activity_mv", "at_s"), [(0.2, 20 + 4.35), (0.5, 20 + 10.35)])
+def test_an_active_signal_without_recognised_beats_waits_longer_and_says_so(activity_mv: float, at_s: float) -> None:
+    signal = [*seconds_of(1.0, 9, 20), *seconds_of(activity_mv, 20, 40)]
+    (raised,) = run(asystole(), [START, *signal, *beats([1.0] * 10)], until_s=40)
+    assert raised.at_ns == round(at_s * NS)
+    assert ("though the signal is active" in raised.text) == (activity_mv > 0.35)
+
+
+def test_a_pause_is_not_said_of_an_active_signal() -> None:
+    rule = NoBeats("pause", 3.0, "Pause", momentary_s=30.0)
+    signal = [*seconds_of(1.0, 9, 20), *seconds_of(0.5, 20, 40)]
+    assert run(rule, [START, *signal, *beats([1.0] * 10)], until_s=40) == []
+
+
 def test_no_alarm_while_no_signal_comes() -> None:
     assert run(asystole(), [START, *beats([1.0] * 5), SignalLost(16 * NS, "missing")], until_s=500) == []
 
