@@ -6,6 +6,7 @@ import bisect
 import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Literal
 
 import numpy as np
@@ -32,6 +33,8 @@ _REFRACTORY = 45
 """180 ms: no two beats are nearer."""
 _SEARCHBACK_RR = 1.5
 """A pause longer than this many usual RR intervals is searched for the likeliest candidate passed over."""
+_SEARCHBACK_SHARE = 0.25
+"""Least share of the usual amplitude for search-back: P waves that are not conducted must stay a pause."""
 _SEARCHBACK_LIMIT = 3 * _RATE
 """Nothing older than this is found by search-back: by then a pause is news of its own."""
 _MEMORY = 8
@@ -162,7 +165,8 @@ class QrsDetector:
             if measured is not None:
                 waiting.append((row, decisions, measured))
         while waiting:
-            scores = self.score([row for row, _, _ in waiting], np.array([measured for _, _, measured in waiting]))
+            flat = np.fromiter(chain.from_iterable(measured for _, _, measured in waiting), np.float64)
+            scores = self.score([row for row, _, _ in waiting], flat.reshape(len(waiting), -1))
             still: list[tuple[int, Decisions, tuple[float, ...]]] = []
             for (row, decisions, _), logit in zip(waiting, scores.tolist(), strict=True):
                 try:
@@ -282,6 +286,7 @@ def _search_back(state: QrsState, levels: Levels, until: int, due: int, out: lis
             if c.peak - begin >= 1.5 * _REFRACTORY
             and until - c.peak >= _REFRACTORY
             and due - c.r_index <= _SEARCHBACK_LIMIT
+            and c.amplitude >= _SEARCHBACK_SHARE * levels.amplitude
         ]
         best = max(choices, key=lambda c: c.logit, default=None)
         if best is None or best.logit < beat_scorer.SEARCHBACK_LOGIT:

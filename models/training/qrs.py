@@ -146,7 +146,7 @@ def _nearest(candidates: Float64, beats: npt.NDArray[np.int64]) -> npt.NDArray[n
 
 
 def altered(case: Case, noises: dict[str, list[Float64]], rng: np.random.Generator) -> Case:
-    """The case as another day might give it: inverted, noisy in stretches, still or unplugged, with gain and steps."""
+    """The case as another day might give it: inverted, noisy, still or unplugged in stretches, with gain and steps."""
     x, beats, length = case.x.copy(), case.beats, len(case.x)
     if rng.random() < 0.3:
         x = -x
@@ -162,11 +162,26 @@ def altered(case: Case, noises: dict[str, list[Float64]], rng: np.random.Generat
         level_mv = rng.choice([0, 0.01, 0.03, 0.1, 0.2]) * rng.uniform(0.3, 1)
         x[start:stop] = x[start] + (noise - noise[0]) * level_mv / np.sqrt(noise_power(noise))
         beats = beats[(beats < start - 12) | (beats > stop + 12)]
+    for _ in range(rng.integers(0, 5)):
+        start = int(rng.integers(0, length - 20 * ANALYSIS_RATE_HZ))
+        stop = start + int(rng.integers(5, 15)) * ANALYSIS_RATE_HZ
+        lost = beats[(beats >= start) & (beats < stop)]
+        _drop_ventricles(x, lost, beats)
+        beats = np.setdiff1d(beats, lost)
     for _ in range(rng.integers(0, 8)):
         x[rng.integers(0, length) :] *= np.exp(rng.uniform(-0.6, 0.6))
     for _ in range(rng.integers(0, 10)):
         x[rng.integers(0, length) :] += 2 * rng.normal()
     return Case(case.name, x, beats, case.unscored_s)
+
+
+def _drop_ventricles(x: Float64, lost: npt.NDArray[np.int64], beats: npt.NDArray[np.int64]) -> None:
+    """Take QRS and T of the `lost` beats out of `x`, in place, and leave the P waves: a ventricular standstill."""
+    for r in lost.tolist():
+        following = beats[beats > r][:1].tolist() or [r + ANALYSIS_RATE_HZ]
+        low, high = max(r - 20, 0), min(r + 115, following[0] - 60, len(x) - 1)
+        if high > low:
+            x[low:high] = np.linspace(x[low], x[high], high - low)
 
 
 def _some_noise(noises: dict[str, list[Float64]], rng: np.random.Generator, odds: tuple[float, ...]) -> Float64:

@@ -172,6 +172,19 @@ def test_p_waves_without_conduction_are_no_beats() -> None:
     assert (len(match.missed), len(match.extra)) == (0, 0)
 
 
+def test_a_ventricular_standstill_with_p_waves_is_a_pause() -> None:
+    t = np.arange(60 * RATE) / RATE
+    before_s = np.arange(0.6, 30, 0.8)
+    x = ecg(before_s, 60)
+    for at in np.arange(30.6, 45, 0.8) - 0.17:
+        x += 0.15 * np.exp(-0.5 * ((t - at) / 0.025) ** 2)
+
+    beats_s = peaks_s(found(x[None])[0])
+
+    assert len(beats_s) == len(before_s)
+    assert beats_s[-1] < 30
+
+
 SIGNALS = np.stack(
     [
         ecg(steady(80, 12), 12, noise_mv=0.05, seed=1),
