@@ -160,7 +160,9 @@ class Health:
         if self._model_fault:
             reasons.append(f"beats are not classified, no ventricular alarms: {self._model_fault}")
         if self._worker.disk_full:
-            reasons.append("the disk is full: alerts are kept in memory only")
+            reasons.append("the disk is full: only alerts are kept, and a crash may lose some")
+        if self._worker.outbox.moved_aside is not None:
+            reasons.append(f"the outbox was damaged: moved to {self._worker.outbox.moved_aside}, started anew")
         reasons += [f"{topic}: {reason}" for topic, reason in self._publisher.refused.items()]
         if self._ingest is not None and not self._ingest.is_connected:
             reasons.append(f"no input: {self._ingest.status.detail}")
@@ -177,6 +179,7 @@ class Health:
             "outbox_rows": depth.rows,
             "outbox_bytes": depth.payload_bytes,
             "display_shed": self._shed,
+            **{f"outbox_dropped {kind}": count for kind, count in self._worker.outbox.dropped.items()},
             **(_flat(self._source.counters()) if self._source is not None else {}),
         }
         return StatusMessage(

@@ -79,7 +79,7 @@ class Supervisor:
         mqtt = self._config.mqtt
         async with AsyncExitStack() as stack:
             will = Will(self._topics.status, offline_payload(self._config.agent.id), content_type=JSON_TYPE)
-            uplink = _connection(mqtt, mqtt.client_id, will=will)
+            uplink = _connection(mqtt, mqtt.client_id, will=will, clean_start=True)
             ingest = _connection(mqtt, f"{mqtt.client_id}-in") if self._streams else None
             source = MqttSource(ingest, self._streams) if ingest else None
             publisher = Publisher(
@@ -188,7 +188,9 @@ async def _run_until_told(config: Config) -> None:
     await supervisor.run()
 
 
-def _connection(mqtt: MqttConfig, client_id: str, will: Will | None = None) -> MqttConnection:
+def _connection(
+    mqtt: MqttConfig, client_id: str, *, will: Will | None = None, clean_start: bool = False
+) -> MqttConnection:
     return MqttConnection(
         mqtt.host,
         mqtt.port,
@@ -197,6 +199,7 @@ def _connection(mqtt: MqttConfig, client_id: str, will: Will | None = None) -> M
         password=mqtt.password,
         tls=mqtt.tls_context(),
         will=will,
+        clean_start=clean_start,
     )
 
 

@@ -194,7 +194,11 @@ class Worker:
             self._keep_in_memory(outgoing, str(error))
             return
         self._unsaved.clear()
-        if self._disk_full_since_ns is not None:
+        if self.outbox.is_short_of_room and self._disk_full_since_ns is None:
+            self._disk_full_since_ns = time.time_ns()
+            log.critical("the disk is full: only alerts are kept, in the room set aside for them")
+            self._commit(self._messages([self._disk_full_event(self._disk_full_since_ns)]), (), {})
+        elif self._disk_full_since_ns is not None and not self.outbox.is_short_of_room:
             began_ns, self._disk_full_since_ns = self._disk_full_since_ns, None
             log.warning("the disk has room again: all alerts are saved")
             event = ended(self._disk_full_event(began_ns), time.time_ns(), "The disk has room again, alerts are saved")
@@ -221,7 +225,7 @@ class Worker:
             phase=Phase.START,
             onset_ns=since_ns,
             at_ns=since_ns,
-            text="The disk is full: alerts are kept in memory only",
+            text="The disk is full: only alerts are kept, and a crash may lose some",
         )
 
 

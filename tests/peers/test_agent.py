@@ -78,7 +78,8 @@ class AgentProcess:
 
     async def stop(self) -> int:
         assert self._process is not None
-        self._process.terminate()
+        if self._process.returncode is None:
+            self._process.terminate()
         return await self._process.wait()
 
     @property
