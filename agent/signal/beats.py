@@ -42,7 +42,7 @@ _MEMORY = 8
 _BLOCK = 64
 """Patients looked through at once: as many as fit a processor's cache."""
 _NEGLIGIBLE = 0.1
-"""Share of the usual amplitude below which a candidate is not even described unless the last beat is long ago."""
+"""Share of the usual amplitude below which a candidate is not even described."""
 _UNLIKELY = 0.2
 """The same for a provisional beat."""
 _BEFORE, _AFTER = 100, 110
@@ -213,7 +213,7 @@ def _decide(state: QrsState, found: list[Candidate], out: list[BeatMark]) -> Dec
 def _propose(state: QrsState, levels: Levels, new: Candidate, known_at: int, out: list[BeatMark]) -> Decisions:
     """Say at once whether a new candidate looks like a beat."""
     last = state.last
-    if new.amplitude < _UNLIKELY * levels.amplitude and not _overdue(levels, last, new):
+    if new.amplitude < _UNLIKELY * _faded(levels, last, new):
         return
     new.logit = yield _measure(state, levels, new, known_at)
     follows = new.peak - state.last_provisional >= _REFRACTORY and (last is None or new.r_index > last.r_index)
@@ -235,9 +235,7 @@ def _confirm_until(state: QrsState, index: int, out: list[BeatMark]) -> Decision
         levels, last = state.levels, state.last
         state.undecided -= 1
         apart = last is None or (candidate.peak - last.peak >= _REFRACTORY and candidate.r_index > last.r_index)
-        if not apart or (
-            candidate.amplitude < _NEGLIGIBLE * levels.amplitude and not _overdue(levels, last, candidate)
-        ):
+        if not apart or candidate.amplitude < _NEGLIGIBLE * _faded(levels, last, candidate):
             candidate.logit = REJECTED
         else:
             candidate.logit = yield _measure(state, levels, candidate, due, final=True)
@@ -269,9 +267,10 @@ def _learn(first: list[Candidate]) -> Levels:
     return levels
 
 
-def _overdue(levels: Levels, last: Candidate | None, c: Candidate) -> bool:
-    """Whether the last beat is so long ago that even a small candidate deserves a look."""
-    return last is None or c.peak - last.peak > _SEARCHBACK_RR * levels.interval
+def _faded(levels: Levels, last: Candidate | None, c: Candidate) -> float:
+    """The usual amplitude, less after a long silence: the electrode may have moved."""
+    silence_s = (c.peak - last.peak) / _RATE - 2.0 if last is not None else 0.0
+    return levels.amplitude * max(0.1, 0.85**silence_s) if silence_s > 0 else levels.amplitude
 
 
 def _search_back(state: QrsState, levels: Levels, until: int, due: int, out: list[BeatMark]) -> None:
@@ -332,9 +331,6 @@ def _measure(state: QrsState, levels: Levels, c: Candidate, known_at: int, *, fi
     else:
         gap = levels.interval
         last_amplitude, last_slope, fit_last = c.amplitude, c.slope, 0.5
-    # A long silence lowers what counts as large: the electrode may have moved.
-    faded = levels.amplitude * max(0.1, 0.85 ** (gap / _RATE - 2.0)) if gap > 2 * _RATE else levels.amplitude
-
     before, before_at, before_fit = 0.0, float(_BEFORE), 0.0
     after, after_at, after_fit = 0.0, float(_AFTER), 0.0
     for other in reversed(state.recent):
@@ -352,7 +348,7 @@ def _measure(state: QrsState, levels: Levels, c: Candidate, known_at: int, *, fi
         c.r_index,
         c.amplitude,
         levels.amplitude,
-        faded,
+        _faded(levels, last, c),
         levels.noise,
         c.slope,
         levels.slope,
