@@ -17,7 +17,7 @@ SEAM_SAMPLES = 1.5
 STEP_NS = 500_000_000
 """A chunk in sequence whose stamp is off by more than this: the device paused, or its clock was set."""
 PAUSE_NS = 3600 * NS_PER_S
-"""A jump ahead of up to this, in sequence, is a device that paused; a larger one, or one back, is a clock that was set."""
+"""A jump ahead of up to this, in sequence, is a device that paused; a larger one or one back is a clock set."""
 HOLD_NS = 2 * NS_PER_S
 """Chunks after a hole wait until this much signal has come after it, in case the missing one is only late."""
 STALE_RUN_NS = 10 * NS_PER_S
