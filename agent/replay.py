@@ -6,9 +6,11 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
+
+import numpy as np
 
 from agent.alarms.alert import AlertEvent
 from agent.alarms.limits import Limits
@@ -19,6 +21,10 @@ from agent.ingest.replay import EPOCH_NS, RecordStream, record_chunks, record_st
 from agent.ingest.wfdb import Header, RecordError, read_header
 from agent.patient import Person
 from firmware_bridge.chunk import NS_PER_S, Chunk
+
+
+HELD_S = 1.5
+"""Longer than any beat waits to be classified and gated."""
 
 
 def shipped_beat_classifier() -> PackBeatClassifier:
@@ -85,7 +91,10 @@ class Observed:
 
 
 def observe(record: Path, classifier: BeatClassifier | None, *, mains_hz: float = 0.0) -> Observed:
-    """Stream one record through the engine in chunks of 10 s and keep all that it saw."""
+    """Stream one record through the engine in chunks of 10 s and keep all that it saw.
+
+    At the end its last sample is held for HELD_S: the last beats are then decided as they would be in a longer record.
+    """
     seen = Observed()
 
     def watch(_patient: str, observation: Observation) -> None:
@@ -99,8 +108,17 @@ def observe(record: Path, classifier: BeatClassifier | None, *, mains_hz: float 
             case _:
                 pass
 
-    seen.events = list(replay([record], classifier, chunk_s=10.0, mains_hz=mains_hz, watch=watch))
+    seen.events = list(replay([record], classifier, mains_hz=mains_hz, watch=watch, chunks_of=_with_held_end))
     return seen
+
+
+def _with_held_end(record: Path) -> Iterator[Chunk]:
+    chunk: Chunk | None = None
+    for chunk in record_chunks(record, _ecg(record), chunk_s=10.0):
+        yield chunk
+    if chunk is not None and chunk.seq is not None:
+        held = np.repeat(chunk.samples[-1:], round(HELD_S * chunk.stream.rate_hz), axis=0)
+        yield replace(chunk, t0_ns=chunk.end_ns, seq=chunk.seq + 1, samples=held)
 
 
 def replay_command(args: argparse.Namespace) -> int:

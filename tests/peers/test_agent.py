@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import os
 import random
+import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -56,7 +58,9 @@ channels = ["II"]
 
 
 class AgentProcess:
-    """`vagus run` as its own process; its log goes to a file."""
+    """`vagus run` as its own process; its log goes to a file. The fixture below ends what a test leaves behind."""
+
+    started: ClassVar[list[asyncio.subprocess.Process]] = []
 
     def __init__(self, folder: Path, port: int, *, time: str = "stream", mqtt: str = "") -> None:
         self.folder = folder
@@ -69,6 +73,7 @@ class AgentProcess:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "agent.cli", "run", str(self._config), stderr=log
             )
+        self.started.append(self._process)
 
     async def kill(self) -> None:
         """SIGKILL: no last words, no flushing."""
@@ -85,6 +90,16 @@ class AgentProcess:
     @property
     def log(self) -> str:
         return (self.folder / "agent.log").read_text()
+
+
+@pytest.fixture(autouse=True)
+def _no_agent_is_left_running() -> Iterator[None]:
+    yield
+    for process in AgentProcess.started:
+        if process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
+    AgentProcess.started.clear()
 
 
 class Subscriber:
@@ -154,14 +169,14 @@ def heard_all(wanted: Sequence[Transition]) -> Callable[[Subscriber], bool]:
 
 def test_what_the_engine_decides_arrives_once_and_in_order(run: Run, tmp_path: Path) -> None:
     async def scenario() -> None:
-        signal = demo_signal()
-        wanted = expected(signal)
+        played = demo_signal()
+        wanted = expected(played)
         async with LocalBroker(persistence_dir=tmp_path) as broker, listening(broker.port) as nurse:
             agent = AgentProcess(tmp_path, broker.port)
             await agent.start()
             async with MqttConnection("127.0.0.1", broker.port, "sensor") as sensor:
                 await nurse.until(lambda n: bool(n.statuses), "the agent's status")
-                await publish_chunks(sensor, signal, speed=None)
+                await publish_chunks(sensor, played, speed=None)
                 await nurse.until(heard_all(wanted), "all alerts")
             assert sorted(nurse.transitions()) == sorted(wanted)
             for alert_id in {alert_id for alert_id, _ in wanted}:
@@ -174,20 +189,20 @@ def test_what_the_engine_decides_arrives_once_and_in_order(run: Run, tmp_path: P
     run(scenario())
 
 
-def test_fifty_kills_lose_nothing_and_invent_nothing(run: Run, tmp_path: Path) -> None:
+def test_fifty_kills_lose_nothing_and_invent_nothing(tmp_path: Path) -> None:
     kills = 50
     dice = random.Random(20)
 
     async def scenario() -> None:
-        signal = demo_signal(rounds=12)
-        wanted = expected(signal)
+        played = demo_signal(rounds=12)
+        wanted = expected(played)
         async with LocalBroker(persistence_dir=tmp_path) as broker, listening(broker.port) as nurse:
             agent = AgentProcess(tmp_path, broker.port)
             await agent.start()
             async with MqttConnection("127.0.0.1", broker.port, "sensor") as sensor:
                 await nurse.until(lambda n: bool(n.statuses), "the agent's status")
-                duration_s = (signal[-1].end_ns - signal[0].t0_ns) / 1e9
-                playing = asyncio.create_task(publish_chunks(sensor, signal, speed=duration_s / (kills * 1.2)))
+                duration_s = (played[-1].end_ns - played[0].t0_ns) / 1e9
+                playing = asyncio.create_task(publish_chunks(sensor, played, speed=duration_s / (kills * 1.2)))
                 for _ in range(kills):
                     await asyncio.sleep(dice.uniform(0.2, 2.0))
                     await agent.kill()
@@ -197,19 +212,19 @@ def test_fifty_kills_lose_nothing_and_invent_nothing(run: Run, tmp_path: Path) -
             assert set(nurse.transitions()) == set(wanted)
             await agent.stop()
 
-    run(scenario())
+    asyncio.run(asyncio.wait_for(scenario(), 280))
 
 
 def test_a_broker_that_dies_and_comes_back_costs_nothing(run: Run, tmp_path: Path) -> None:
     async def scenario() -> None:
-        signal = demo_signal(rounds=3)
-        wanted = expected(signal)
+        played = demo_signal(rounds=3)
+        wanted = expected(played)
         async with LocalBroker(persistence_dir=tmp_path) as broker, listening(broker.port) as nurse:
             agent = AgentProcess(tmp_path, broker.port)
             await agent.start()
             async with MqttConnection("127.0.0.1", broker.port, "sensor") as sensor:
                 await nurse.until(lambda n: bool(n.statuses), "the agent's status")
-                playing = asyncio.create_task(publish_chunks(sensor, signal, speed=20.0))
+                playing = asyncio.create_task(publish_chunks(sensor, played, speed=20.0))
                 for pause_s in (0.0, 3.0):
                     await asyncio.sleep(2.5)
                     await broker.kill()
@@ -252,8 +267,8 @@ def test_a_silent_sensor_is_an_alarm_by_the_wall_clock(run: Run, tmp_path: Path)
 
 def test_garbage_on_a_topic_is_dropped_and_the_stream_goes_on(run: Run, tmp_path: Path) -> None:
     async def scenario() -> None:
-        signal = demo_signal()
-        wanted = expected(signal)
+        played = demo_signal()
+        wanted = expected(played)
         dice = random.Random(4)
         topic = input_topic("simulator", "ecg")
         hostile = [
@@ -274,7 +289,7 @@ def test_garbage_on_a_topic_is_dropped_and_the_stream_goes_on(run: Run, tmp_path
             async with MqttConnection("127.0.0.1", broker.port, "sensor") as sensor:
                 await nurse.until(lambda n: bool(n.statuses), "the agent's status")
                 attack = itertools.cycle(hostile)
-                for chunk in signal:
+                for chunk in played:
                     payload, content_type = next(attack)
                     await sensor.publish(topic, payload, content_type=content_type)
                     await publish_chunks(sensor, [chunk], speed=None)
@@ -305,19 +320,19 @@ def test_a_refused_password_is_said_in_words(run: Run, tmp_path: Path, password_
 
 def test_a_stopped_agent_resumes_where_it_was(run: Run, tmp_path: Path) -> None:
     async def scenario() -> None:
-        signal = demo_signal()
-        wanted = expected(signal)
-        half = len(signal) // 2
+        played = demo_signal()
+        wanted = expected(played)
+        half = len(played) // 2
         async with LocalBroker(persistence_dir=tmp_path) as broker, listening(broker.port) as nurse:
             agent = AgentProcess(tmp_path, broker.port)
             async with MqttConnection("127.0.0.1", broker.port, "sensor") as sensor:
-                for part in (signal[:half], signal[half:]):
+                for part in (played[:half], played[half:]):
                     await agent.start()
                     started = len(nurse.statuses)
                     await nurse.until(lambda n, k=started: len(n.statuses) > k, "the agent's status")
                     await publish_chunks(sensor, part, speed=None)
                     await asyncio.sleep(0.5)
-                    if part is not signal[half:]:
+                    if part is not played[half:]:
                         assert await agent.stop() == 0
                 await nurse.until(heard_all(wanted), "all alerts")
             assert sorted(set(nurse.transitions())) == sorted(wanted)
@@ -329,8 +344,8 @@ def test_a_stopped_agent_resumes_where_it_was(run: Run, tmp_path: Path) -> None:
 
 def test_a_denied_topic_is_said_in_status_and_its_alerts_wait_for_a_better_day(run: Run, tmp_path: Path) -> None:
     async def scenario() -> None:
-        signal = demo_signal()
-        wanted = expected(signal)
+        played = demo_signal()
+        wanted = expected(played)
         acl = tmp_path / "acl"
         acl.write_text("topic readwrite vagus/v1/#\ntopic deny vagus/v1/ward/event/demo\n")
         acl.chmod(0o600)
@@ -339,7 +354,7 @@ def test_a_denied_topic_is_said_in_status_and_its_alerts_wait_for_a_better_day(r
             await agent.start()
             async with MqttConnection("127.0.0.1", broker.port, "sensor") as sensor:
                 await nurse.until(lambda n: bool(n.statuses), "the agent's status")
-                await publish_chunks(sensor, signal, speed=None)
+                await publish_chunks(sensor, played, speed=None)
                 await nurse.until(
                     lambda n: any("event/demo" in reason for reason in n.statuses[-1]["reasons"]), "the reason in words"
                 )
