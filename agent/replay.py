@@ -22,7 +22,6 @@ from agent.ingest.wfdb import Header, RecordError, read_header
 from agent.patient import Person
 from firmware_bridge.chunk import NS_PER_S, Chunk
 
-
 HELD_S = 1.5
 """Longer than any beat waits to be classified and gated."""
 
