@@ -19,6 +19,7 @@ from agent.replay import Observed, observe, shipped_beat_classifier
 from agent.scoring import AAMI_CLASS, LEARNING_S, BeatScore, format_table, gross, score_beats, worst
 from agent.signal.lead import analysis_lead
 from firmware_bridge.chunk import NS_PER_S
+from models.pack import load, shipped
 
 DATABASES = ("mitdb", "svdb")
 PACED = frozenset({"102", "104", "107", "217"})
@@ -156,6 +157,7 @@ def _table(
         f"{database}: {len(scored)} records, analysed lead {', '.join(leads)}; own beats, causal, first "
         f"{LEARNING_S / 60:.0f} minutes and VF not scored; AAMI classes after de Chazal",
         *([f"scored apart (paced): {', '.join(paced)}"] if paced else []),
+        _seen_in_training(database, scored),
         format_table([result.score for result in scored]),
         *(
             [
@@ -174,6 +176,19 @@ def _table(
         "worst five: " + ", ".join(f"{s.record} ({s.missed + s.extra})" for s in worst([r.score for r in scored])),
     ]
     return "\n".join(lines)
+
+
+def _seen_in_training(database: str, scored: Sequence[RecordResult]) -> str:
+    """How many of these records the models have seen: what is printed of those is no promise about anybody else."""
+    training = load(shipped("beat")).manifest.training
+    seen = {record for source in training.sources if source.database == database for record in source.records}
+    n_seen = len(seen & {result.record for result in scored})
+    if not n_seen:
+        return "the beat pack was not trained on any of these records"
+    return (
+        f"SEEN IN TRAINING: {n_seen} of these {len(scored)} records, by the QRS scorer and by the beat pack; "
+        "for people never seen read models/packs/beat/CARD.md and models/training/NOTES.md"
+    )
 
 
 def _confusion(total: BeatScore) -> dict[str, int]:
