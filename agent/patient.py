@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 from agent.alarms.alert import AlertEvent, Evidence, EvidenceBeat
 from agent.alarms.limits import Limits
 from agent.alarms.observation import Beat, BeatStatus, Condition, Observation, Quality
-from agent.alarms.rules import Rule, rhythm_rules
+from agent.alarms.rule import Rule
+from agent.alarms.rules import rhythm_rules, signal_rules
 from agent.alarms.states import AlarmStates
-from agent.alarms.technical import StreamSilent, signal_rules, silence_deadline_s
+from agent.alarms.technical import StreamSilent, silence_deadline_s
 from agent.signal.align import Aligner
 from agent.signal.track import STRIP_S, EcgTrack
 from firmware_bridge.chunk import NS_PER_S, Chunk, Stream

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from agent.alarms.observation import Condition, Observation, Quality, SignalLost, SignalStart
-from agent.alarms.rules import NS, Rule, seconds
+from agent.alarms.rule import NS, seconds
 
 LEAD_OFF_REASONS = ("lead off", "flat", "saturated")
 
@@ -110,11 +110,3 @@ class StreamSilent:
         self._onset_ns = self._last_ns
         text = f"{self.what} has sent nothing for {self.deadline_s:g} s: monitoring has stopped"
         return [Condition(self.name, True, self._last_ns, due_ns, text, (("deadline_s", self.deadline_s),))]
-
-
-def signal_rules() -> list[Rule]:
-    """Technical rules over an ECG's observations."""
-    return [
-        PoorSeconds("lead_off", 3, LEAD_OFF_REASONS, "Electrode off"),
-        PoorSeconds("poor_signal", 30, (), "Poor signal"),
-    ]

@@ -6,9 +6,12 @@ import itertools
 
 import pytest
 
+from agent.alarms.ectopy import Bigeminy, PvcBurden, VentricularRun
 from agent.alarms.limits import Limits
 from agent.alarms.observation import Beat, BeatStatus, Condition, Observation, Quality, SignalLost, SignalStart
-from agent.alarms.rules import Bigeminy, NoBeats, PvcBurden, RateOutside, Rule, VentricularRun, rhythm_rules
+from agent.alarms.rate import NoBeats, RateOutside
+from agent.alarms.rule import Rule
+from agent.alarms.rules import rhythm_rules
 from agent.alarms.technical import LEAD_OFF_REASONS, PoorSeconds, StreamSilent, silence_deadline_s
 
 NS = 1_000_000_000

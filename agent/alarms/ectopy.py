@@ -1,0 +1,196 @@
+"""Rules about ventricular beats: runs of them, every other one, and how many there are.
+
+Ventricular tachycardia is defined as in the 2015 PhysioNet/CinC Challenge (Clifford et al., CinC 2015).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from agent.alarms.observation import Beat, BeatStatus, Condition, Observation, SignalLost, SignalStart
+from agent.alarms.rule import NS, seconds
+
+
+@dataclass(slots=True)
+class VentricularRun:
+    """A run of ventricular beats faster than a limit: ventricular tachycardia.
+
+    It ends at the third beat in a row that is not ventricular, or when no ventricular beat came for QUIET_S.
+    """
+
+    name: str
+    beats: int
+    above_bpm: float
+    END_BEATS = 3
+    QUIET_S = 6.0
+    _run_start_ns: int = 0
+    _run: list[float] = field(default_factory=list)
+    _run_beats: int = 0
+    _others: int = 0
+    _onset_ns: int | None = None
+    _last_v_ns: int = 0
+    _count: int = 0
+
+    def advance(self, to_ns: int) -> list[Condition]:
+        over_ns = self._last_v_ns + seconds(self.QUIET_S)
+        return self._end(over_ns) if self._onset_ns is not None and over_ns <= to_ns else []
+
+    def see(self, seen: Observation) -> list[Condition]:
+        match seen:
+            case SignalStart() | SignalLost():
+                self._run_beats = 0
+            case Beat(status=BeatStatus.CONFIRMED, label="V", usable=True):
+                return self._ventricular(seen)
+            case Beat(status=BeatStatus.CONFIRMED):
+                self._run_beats = 0
+                self._others += 1
+                if self._onset_ns is not None and self._others >= self.END_BEATS:
+                    return self._end(seen.at_ns)
+            case _:
+                pass
+        return []
+
+    def _ventricular(self, beat: Beat) -> list[Condition]:
+        self._others = 0
+        if self._run_beats == 0 or beat.rr_s is None:
+            self._run_start_ns, self._run_beats = beat.r_ns, 1
+            self._run.clear()
+        else:
+            self._run_beats += 1
+            self._run.append(beat.rr_s)
+            del self._run[: -(self.beats - 1)]
+        self._last_v_ns = beat.at_ns
+        if self._onset_ns is not None:
+            self._count += 1
+            return []
+        if self._run_beats < self.beats:
+            return []
+        rate = 60.0 * len(self._run) / sum(self._run)
+        if rate <= self.above_bpm:
+            return []
+        self._onset_ns = self._run_start_ns
+        self._count = self._run_beats
+        text = f"Run of {self._run_beats} ventricular beats at {rate:.0f} bpm, suggestive of ventricular tachycardia"
+        values = (
+            ("ventricular_beats", float(self._run_beats)),
+            ("rate_bpm", round(rate, 1)),
+            ("limit_beats", float(self.beats)),
+            ("limit_bpm", self.above_bpm),
+        )
+        return [Condition(self.name, True, self._onset_ns, beat.at_ns, text, values)]
+
+    def _end(self, at_ns: int) -> list[Condition]:
+        onset_ns, self._onset_ns = self._onset_ns, None
+        assert onset_ns is not None  # noqa: S101 (called only while active)
+        self._run_beats = 0
+        return [
+            Condition(self.name, False, onset_ns, at_ns, f"Run of ventricular beats over after {self._count} beats")
+        ]
+
+
+@dataclass(slots=True)
+class Bigeminy:
+    """Every other beat ventricular, for at least CYCLES pairs. It ends when no such pair came for QUIET_S."""
+
+    name: str
+    CYCLES = 4
+    QUIET_S = 15.0
+    _alternating: int = 0
+    _last_label: str = ""
+    _start_ns: int = 0
+    _onset_ns: int | None = None
+    _last_ns: int = 0
+
+    def advance(self, to_ns: int) -> list[Condition]:
+        over_ns = self._last_ns + seconds(self.QUIET_S)
+        if self._onset_ns is None or over_ns > to_ns:
+            return []
+        onset_ns, self._onset_ns = self._onset_ns, None
+        return [Condition(self.name, False, onset_ns, over_ns, "Ventricular bigeminy over")]
+
+    def see(self, seen: Observation) -> list[Condition]:
+        match seen:
+            case SignalStart() | SignalLost():
+                self._alternating, self._last_label = 0, ""
+            case Beat(status=BeatStatus.CONFIRMED):
+                return self._beat(seen)
+            case _:
+                pass
+        return []
+
+    def _beat(self, beat: Beat) -> list[Condition]:
+        label = ("V" if beat.label == "V" else "-") if beat.usable else ""
+        alternates = beat.rr_s is not None and bool(label and self._last_label) and label != self._last_label
+        self._last_label = label
+        if not alternates:
+            self._alternating, self._start_ns = (1 if label else 0), beat.r_ns
+            return []
+        self._alternating += 1
+        if self._alternating < 2 * self.CYCLES:
+            return []
+        self._last_ns = beat.at_ns
+        if self._onset_ns is not None:
+            return []
+        self._onset_ns = self._start_ns
+        text = f"Every other beat ventricular for {self._alternating} beats: ventricular bigeminy"
+        values = (("beats", float(self._alternating)), ("limit_beats", 2.0 * self.CYCLES))
+        return [Condition(self.name, True, self._onset_ns, beat.at_ns, text, values)]
+
+
+@dataclass(slots=True)
+class PvcBurden:
+    """Share of ventricular beats over the last WINDOW_MIN minutes, judged once a minute of stream time.
+
+    At least MIN_BEATS usable beats must stand behind it. It ends below 80 % of the limit.
+    """
+
+    name: str
+    above_percent: float
+    WINDOW_MIN = 10
+    MIN_BEATS = 200
+    _minutes: deque[tuple[int, int, int]] = field(default_factory=deque)
+    _minute: int = -1
+    _beats: int = 0
+    _ventricular: int = 0
+    _onset_ns: int | None = None
+
+    def advance(self, to_ns: int) -> list[Condition]:
+        minute = to_ns // (60 * NS)
+        if minute == self._minute:
+            return []
+        if self._beats:
+            self._minutes.append((self._minute, self._beats, self._ventricular))
+        self._beats = self._ventricular = 0
+        self._minute = minute
+        while self._minutes and self._minutes[0][0] < minute - self.WINDOW_MIN:
+            self._minutes.popleft()
+        return self._judge(minute * 60 * NS)
+
+    def see(self, seen: Observation) -> list[Condition]:
+        match seen:
+            case Beat(status=BeatStatus.CONFIRMED, usable=True):
+                self._beats += 1
+                self._ventricular += seen.label == "V"
+            case _:
+                pass
+        return []
+
+    def _judge(self, at_ns: int) -> list[Condition]:
+        beats = sum(minute[1] for minute in self._minutes)
+        if beats < self.MIN_BEATS:
+            return []
+        percent = 100.0 * sum(minute[2] for minute in self._minutes) / beats
+        if self._onset_ns is None and percent > self.above_percent:
+            self._onset_ns = at_ns
+            text = f"{percent:.0f} % of the last {beats} beats were ventricular (limit {self.above_percent:g} %)"
+            values = (
+                ("pvc_percent", round(percent, 1)),
+                ("limit_percent", self.above_percent),
+                ("beats", float(beats)),
+            )
+            return [Condition(self.name, True, at_ns, at_ns, text, values)]
+        if self._onset_ns is not None and percent < 0.8 * self.above_percent:
+            onset_ns, self._onset_ns = self._onset_ns, None
+            return [Condition(self.name, False, onset_ns, at_ns, f"Ventricular beats down to {percent:.0f} %")]
+        return []
