@@ -133,6 +133,7 @@ def test_a_stretched_variant_keeps_its_labels(people: list[Examples]) -> None:
         assert abs(numbers[0] - numbers[1]) <= 0.1 * numbers[0] + 2
 
 
+@pytest.mark.filterwarnings("ignore")  # torch's exporter warns of its own deprecations
 def test_a_pack_is_made_and_tells_wide_from_narrow(people: list[Examples], tmp_path: Path) -> None:
     from models.training import beat, packing
     from models.training.network import Recipe, fit, logits_of, parameters
@@ -140,9 +141,7 @@ def test_a_pack_is_made_and_tells_wide_from_narrow(people: list[Examples], tmp_p
     train, test = concatenate(people[:3]), people[3]
     network = fit(train, Recipe(steps=60, batch=64), seed=1)
     assert parameters(network) <= 40_000
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("warnings.warn", lambda *_, **__: None)  # torch's exporter warns of its own deprecations
-        quantized, full = beat.convert(network, train, tmp_path)
+    quantized, full = beat.convert(network, train, tmp_path)
     int8 = beat.run_onnx(quantized, test)
     known = test.label >= 0
     agreement = (int8.argmax(axis=1) == logits_of(network, test).argmax(axis=1)).mean()
