@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import logging
 import os
 import signal
 import socket
@@ -390,6 +391,7 @@ def test_the_last_will_speaks_when_the_process_is_killed(run: Run) -> None:
 
 def test_a_broker_without_mqtt_5_is_used_and_complained_of(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     pytest.importorskip("iotcore")
+    caplog.set_level(logging.WARNING, logger="agent.mqtt")
 
     async def scenario() -> None:
         async with LocalBroker(kind="iotcore") as broker, connection(broker) as client:
