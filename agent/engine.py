@@ -8,7 +8,7 @@ from __future__ import annotations
 import pickle
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -126,13 +126,14 @@ class Engine:
     def _account(
         self, patient: PatientState, state: StreamState, piece: Chunk | Gap, now_ns: int | None
     ) -> list[AlertEvent]:
-        """Book-keeping of one stream: silence, clock steps, what is missing."""
+        """Book-keeping of one stream: silence, clock steps, what is missing. Late data ends no silence."""
         if isinstance(piece, Gap):
             state.missing_ns += max(0, piece.end_ns - piece.start_ns)
             if piece.reason == "clock step":
                 return patient.apply(self._clock_step(state, piece), now_ns)
             return patient.apply(state.silence.silent(piece.end_ns), now_ns)
-        found = state.silence.data(piece.t0_ns, piece.end_ns)
+        is_late = now_ns is not None and now_ns - piece.end_ns > self._late_after_ns
+        found = [] if is_late else state.silence.data(piece.t0_ns, piece.end_ns)
         if state.step_until_ns and piece.t0_ns >= state.step_until_ns:
             found.append(self._clock_step_over(state, piece.t0_ns))
         state.last = piece
@@ -297,9 +298,12 @@ class Engine:
         for patient in self.patients.values():
             for state in patient.streams.values():
                 state.silence.begin(now_ns)
-                found = state.silence.silent(now_ns - state.longest_chunk_ns)
-                if found:
-                    events[patient.person.id] += patient.apply(found, now_ns)
+                for found in state.silence.silent(now_ns - state.longest_chunk_ns):
+                    # Old data may have come meanwhile; that nothing of now comes is a fact of now.
+                    stale = now_ns - found.at_ns > self._late_after_ns
+                    events[patient.person.id] += patient.apply(
+                        [replace(found, at_ns=now_ns) if stale else found], now_ns
+                    )
             ecg = patient.person.ecg
             last = patient.streams[ecg.key].last if ecg else None
             if last is not None:

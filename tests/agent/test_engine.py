@@ -187,6 +187,27 @@ def test_silence_is_noticed_by_the_clock_and_over_when_data_comes(recorded: list
     assert [(e.rule, e.phase) for e in events] == [(silent.rule, Phase.END)]
 
 
+def test_data_from_yesterday_does_not_end_a_silence_of_now(recorded: list[Chunk]) -> None:
+    engine = engine_for([recorded[0].stream], None)
+    now_ns = recorded[0].t0_ns + 86_400 * NS_PER_S
+    engine.step([], now_ns)
+    (silent,) = engine.step([], now_ns + 6 * NS_PER_S)
+    assert not silent.late
+    for k in range(10):
+        assert engine.step([recorded[k]], now_ns + (7 + k) * NS_PER_S) == []
+    fresh = replace(recorded[10], t0_ns=now_ns + 20 * NS_PER_S, seq=100)
+    assert [(e.rule, e.phase) for e in engine.step([fresh], fresh.end_ns)] == [(silent.rule, Phase.END)]
+
+
+def test_a_sensor_whose_clock_is_days_behind_is_silent_as_of_now(recorded: list[Chunk]) -> None:
+    engine = engine_for([recorded[0].stream], None)
+    now_ns = recorded[0].t0_ns + 86_400 * NS_PER_S
+    engine.step([recorded[0]], now_ns)
+    (silent,) = engine.step([], now_ns + 7 * NS_PER_S)
+    assert silent.rule.startswith("stream_silent")
+    assert not silent.late
+
+
 def test_an_alarm_that_began_late_and_is_still_on_is_said_again_as_of_now(recorded: list[Chunk]) -> None:
     stream = recorded[0].stream
     engine = engine_for([stream], None)
