@@ -41,8 +41,10 @@ log = logging.getLogger(__name__)
 QUEUE_DELIVERIES = 512
 """Deliveries that may wait for the worker; past it the broker keeps the rest."""
 BATCH_DELIVERIES = 256
-GATHER_S = 0.01
-"""After the first delivery of a tick, wait this long for others: one commit then serves them all."""
+ENOUGH_DELIVERIES = 48
+"""That many make a tick worth its while at once."""
+GATHER_S, GATHER_PER_PATIENT_S, GATHER_AT_MOST_S = 0.002, 0.0005, 0.05
+"""After the first delivery of a tick, wait this long for others: one commit and one inference then serve them all."""
 IDLE_S = 0.25
 """With no data, time is let pass this often, so that silence is noticed."""
 STATUS_S = 10.0
@@ -161,7 +163,8 @@ class Supervisor:
                 first = await self._queue.get()
         except TimeoutError:
             return ()
-        await asyncio.sleep(GATHER_S)
+        if self._queue.qsize() < ENOUGH_DELIVERIES:
+            await asyncio.sleep(min(GATHER_S + GATHER_PER_PATIENT_S * len(self._persons), GATHER_AT_MOST_S))
         deliveries = [first]
         while len(deliveries) < BATCH_DELIVERIES and not self._queue.empty():
             deliveries.append(self._queue.get_nowait())
