@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 SNAPSHOT_AFTER_ENTRIES = 60
 """Inputs of one patient journalled since the last snapshot that make a new one worth its bytes."""
+SNAPSHOTS_A_TICK = 8
+"""A ward that was started at once would otherwise be written to disk at once; the others wait for the next tick."""
 UNSAVED_MESSAGES = 5_000
 """Messages kept in memory while the disk is full; the least urgent go first past this."""
 
@@ -162,13 +164,12 @@ class Worker:
 
     def _due_snapshots(self, journal: Sequence[JournalEntry]) -> dict[str, bytes]:
         self._journalled.update(entry.patient for entry in journal)
-        due = [patient for patient in {entry.patient for entry in journal} if self._is_due(patient)]
+        heard = dict.fromkeys(entry.patient for entry in journal)
+        due = [patient for patient in heard if self._journalled[patient] >= SNAPSHOT_AFTER_ENTRIES]
+        due = due[:SNAPSHOTS_A_TICK]
         for patient in due:
             self._journalled[patient] = 0
         return {patient: self.engine.snapshot(patient) for patient in due}
-
-    def _is_due(self, patient: str) -> bool:
-        return self._journalled[patient] >= SNAPSHOT_AFTER_ENTRIES
 
     def _messages(self, events: Sequence[AlertEvent]) -> list[Outgoing]:
         committed_ns = time.time_ns()

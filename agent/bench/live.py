@@ -27,9 +27,12 @@ SCRIPT = (
     Episode(Rhythm.SINUS, 5.0),
     Episode(Rhythm.LEAD_OFF, 6.0),
 )
-"""An alert every few seconds, so that some fall into every second of a short run."""
+"""An alert every few seconds."""
 BROKER = "autosave_interval 0\nautosave_on_changes false\n"
 """mosquitto rewrites its whole database at every change otherwise, which is its own cost, not the agent's."""
+CALM = (Episode(Rhythm.SINUS, 22.0),)
+WITH_ALARMS = 50
+"""At most about so many patients play SCRIPT, an alert each every few seconds; the others are well."""
 DIFFERENT_SIGNALS = 20
 LAST_ACKS_S = 10.0
 START_TIMEOUT_S = 60.0
@@ -113,7 +116,8 @@ async def _play(
     sensors: MqttConnection, streams: list[Stream], seconds: float, sent_s: dict[tuple[str, int], float]
 ) -> None:
     """Every patient's chunk once a second, the patients spread over the second as in life."""
-    signals = [list(SimulatedPatient(k, script=SCRIPT).chunks(chunk_s=1.0)) for k in range(DIFFERENT_SIGNALS)]
+    loud = [list(SimulatedPatient(k, script=SCRIPT).chunks(chunk_s=1.0)) for k in range(DIFFERENT_SIGNALS)]
+    calm = [list(SimulatedPatient(k, script=CALM).chunks(chunk_s=1.0)) for k in range(DIFFERENT_SIGNALS)]
     t0_ns = (time.time_ns() // NS_PER_S) * NS_PER_S
     began_s = time.monotonic()
     pending: list[asyncio.Future[Any]] = []
@@ -121,7 +125,8 @@ async def _play(
         due_s = began_s + second + k / len(streams)
         if due_s > time.monotonic():
             await asyncio.sleep(due_s - time.monotonic())
-        chunk = _chunk(signals, streams[k], k, second, t0_ns)
+        is_loud = k % max(1, len(streams) // WITH_ALARMS) == 0
+        chunk = _chunk(loud if is_loud else calm, streams[k], k, second, t0_ns)
         sent_s[streams[k].patient, chunk.end_ns // NS_PER_S] = time.monotonic()
         pending.append(
             sensors.publish_nowait(
