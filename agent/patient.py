@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from agent.alarms.alert import AlertEvent, Evidence, EvidenceBeat
 from agent.alarms.limits import Limits
-from agent.alarms.observation import Beat, BeatStatus, Condition, Observation, Quality
+from agent.alarms.observation import Beat, BeatStatus, Condition, Observation, Quality, SignalLost, SignalStart
 from agent.alarms.rule import Rule
 from agent.alarms.rules import rhythm_rules, signal_rules
 from agent.alarms.states import AlarmStates
@@ -157,8 +157,10 @@ class PatientState:
                 self.seconds.append(seen)
                 self.seen_s += 1
                 self.good_s += seen.good
-            case _:
+            case SignalStart() | SignalLost():
                 self.heart_rate_bpm = None
+            case _:
+                pass
 
     def _mean_rate_bpm(self) -> float | None:
         intervals = [beat.rr_s for beat in list(self.recent)[-8:] if beat.rr_s is not None]

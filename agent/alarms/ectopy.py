@@ -140,32 +140,34 @@ class Bigeminy:
 
 @dataclass(slots=True)
 class PvcBurden:
-    """Share of ventricular beats over the last WINDOW_MIN minutes, judged once a minute of stream time.
+    """Share of ventricular beats over the last WINDOW_S, judged every SLOT_S of stream time.
 
     At least MIN_BEATS usable beats must stand behind it. It ends below 80 % of the limit.
     """
 
     name: str
     above_percent: float
-    WINDOW_MIN = 10
-    MIN_BEATS = 200
-    _minutes: deque[tuple[int, int, int]] = field(default_factory=deque)
-    _minute: int = -1
+    WINDOW_S = 600
+    SLOT_S = 10
+    MIN_BEATS = 100
+    _slots: deque[tuple[int, int, int]] = field(default_factory=deque)
+    """(slot, beats, ventricular beats) of the window."""
+    _slot: int = -1
     _beats: int = 0
     _ventricular: int = 0
     _onset_ns: int | None = None
 
     def advance(self, to_ns: int) -> list[Condition]:
-        minute = to_ns // (60 * NS)
-        if minute == self._minute:
+        slot = to_ns // (self.SLOT_S * NS)
+        if slot == self._slot:
             return []
         if self._beats:
-            self._minutes.append((self._minute, self._beats, self._ventricular))
+            self._slots.append((self._slot, self._beats, self._ventricular))
         self._beats = self._ventricular = 0
-        self._minute = minute
-        while self._minutes and self._minutes[0][0] < minute - self.WINDOW_MIN:
-            self._minutes.popleft()
-        return self._judge(minute * 60 * NS)
+        self._slot = slot
+        while self._slots and self._slots[0][0] < slot - self.WINDOW_S // self.SLOT_S:
+            self._slots.popleft()
+        return self._judge(slot * self.SLOT_S * NS)
 
     def see(self, seen: Observation) -> list[Condition]:
         match seen:
@@ -177,10 +179,10 @@ class PvcBurden:
         return []
 
     def _judge(self, at_ns: int) -> list[Condition]:
-        beats = sum(minute[1] for minute in self._minutes)
+        beats = sum(slot[1] for slot in self._slots)
         if beats < self.MIN_BEATS:
             return []
-        percent = 100.0 * sum(minute[2] for minute in self._minutes) / beats
+        percent = 100.0 * sum(slot[2] for slot in self._slots) / beats
         if self._onset_ns is None and percent > self.above_percent:
             self._onset_ns = at_ns
             text = f"{percent:.0f} % of the last {beats} beats were ventricular (limit {self.above_percent:g} %)"

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from agent.broker import BrokerError, LocalBroker
 from agent.demo.display import Display, LiveDisplay, PlainDisplay
-from agent.demo.programme import Programme, recorded, scripted
+from agent.demo.programme import Programme, liveliest, recorded, scripted
 from agent.demo.subscriber import Subscriber
 from agent.demo.summary import show_heard, show_next, show_verdicts
 from agent.demo.truth import judge
@@ -39,13 +39,21 @@ class DemoError(RuntimeError):
     """The demo could not be played to its end; the message says why."""
 
 
+def _programme(args: argparse.Namespace) -> Programme:
+    if args.record is None:
+        return scripted(args.seconds)
+    if args.start_s is None and args.seconds is None:
+        return recorded(args.record, *liveliest(args.record))
+    return recorded(args.record, args.start_s or 0.0, args.seconds)
+
+
 def demo_command(args: argparse.Namespace) -> int:
     """`vagus demo`: 0 when everything that had to come came, 1 when not, 2 when there is nothing to play."""
     console = Console()
     # Connections that end because the demo ends are no news.
     logging.getLogger("agent.mqtt").setLevel(logging.ERROR)
     try:
-        programme = recorded(args.record, args.start_s or 0.0, args.seconds) if args.record else scripted(args.seconds)
+        programme = _programme(args)
     except (OSError, ValueError) as error:
         console.print(f"vagus demo: {error}", markup=False, highlight=False, soft_wrap=True)
         return 2

@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from agent.alarms.alert import Phase
 from agent.demo.truth import Expected, expected_alarms
-from agent.ingest.replay import record_chunks, record_streams, sample_ns
+from agent.ingest.replay import EPOCH_NS, record_chunks, record_streams, sample_ns
 from agent.ingest.simulate import DEMO_SCRIPT, Episode, Rhythm, SimulatedPatient, cgm_chunks, cgm_readings
 from agent.ingest.wfdb import Header, RecordError, read_annotations, read_header
+from agent.replay import replay, shipped_beat_classifier
 from agent.signal.lead import analysis_lead
-from firmware_bridge.chunk import Chunk, Stream
+from firmware_bridge.chunk import NS_PER_S, Chunk, Stream
 
 PATIENT = "demo-patient"
 DEVICE = "chest-strap"
@@ -105,6 +107,21 @@ def _fitted(script: tuple[Episode, ...], seconds: float | None) -> list[Episode]
     if left_s > 0:
         fitted.append(Episode(Rhythm.SINUS, left_s))
     return fitted
+
+
+def liveliest(path: Path) -> tuple[float, float]:
+    """(start, seconds) of the stretch to show of a recording: up to its first run of ventricular tachycardia, or else
+    up to its first alarm of any kind, as the engine finds it; the beginning where it finds none.
+    """
+    started = [event for event in replay([path], shipped_beat_classifier()) if event.phase is Phase.START]
+    runs = [event for event in started if event.rule == "ventricular_tachycardia"]
+    first = next(iter([*runs, *started]), None)
+    if first is None:
+        return 0.0, RECORD_S
+    at_s = (first.at_ns - EPOCH_NS) / NS_PER_S
+    needs_its_past = first.rule == "pvc_burden"
+    start_s = 0.0 if needs_its_past else max(0.0, at_s - RECORD_S / 3)
+    return start_s, max(RECORD_S, at_s - start_s + 15.0)
 
 
 def recorded(path: Path, start_s: float, seconds: float | None) -> Programme:

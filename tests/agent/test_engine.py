@@ -159,6 +159,16 @@ def test_without_a_model_rate_and_asystole_still_stand(recorded: list[Chunk]) ->
     assert "ventricular_tachycardia" not in raised
 
 
+def test_a_heart_rate_stands_as_long_as_beats_come(recorded: list[Chunk]) -> None:
+    engine = engine_for([recorded[0].stream], None)
+    patient = engine.patients[recorded[0].stream.patient]
+    for chunk in recorded[:4]:
+        engine.step([chunk])
+    for chunk in recorded[4:11]:
+        engine.step([chunk])
+        assert patient.heart_rate_bpm == pytest.approx(72, abs=8)
+
+
 # -- live: the clock counts -------------------------------------------------------------------------------------------
 
 

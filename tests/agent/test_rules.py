@@ -244,7 +244,7 @@ def test_pvc_burden_compares_with_its_limit(every: int, raised: bool) -> None:
 
 
 def test_pvc_burden_is_silent_on_few_beats() -> None:
-    assert run(PvcBurden("pvc_burden", 10.0), [START, *beats([0.8] * 150, "V" * 151)], until_s=600) == []
+    assert run(PvcBurden("pvc_burden", 10.0), [START, *beats([0.8] * 98, "V" * 99)], until_s=600) == []
 
 
 def test_disabled_rules_are_left_out_and_vital_ones_never_are() -> None:

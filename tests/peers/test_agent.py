@@ -15,21 +15,25 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 
 from agent.broker import LocalBroker
 from agent.engine import Engine
+from agent.ingest.replay import record_chunks
 from agent.ingest.sensor import publish_chunks
 from agent.ingest.simulate import DEMO_SCRIPT, SimulatedPatient
+from agent.ingest.wfdb import read_header
 from agent.mqtt import MqttConnection
 from agent.patient import Person
-from agent.replay import shipped_beat_classifier
-from agent.uplink.messages import AlertMessage, parse_event
+from agent.replay import ecg_of, shipped_beat_classifier
+from agent.uplink.messages import AlertMessage, parse_event, parse_rfc3339_ns
 from agent.uplink.topics import input_topic
-from firmware_bridge.chunk import Chunk
+from firmware_bridge.chunk import Chunk, Stream
 
 pytestmark = pytest.mark.broker
 Run = Callable[[Coroutine[Any, Any, None]], None]
@@ -52,9 +56,12 @@ type = "mqtt"
 device = "simulator"
 channel = "ecg"
 kind = "ecg"
-rate_hz = 250
-channels = ["II"]
+rate_hz = {rate_hz}
+channels = {channels}
 """
+
+
+SIMULATED = SimulatedPatient(0, script=DEMO_SCRIPT[:1]).stream("demo", "simulator")
 
 
 class AgentProcess:
@@ -62,10 +69,21 @@ class AgentProcess:
 
     started: ClassVar[list[asyncio.subprocess.Process]] = []
 
-    def __init__(self, folder: Path, port: int, *, time: str = "stream", mqtt: str = "") -> None:
+    def __init__(
+        self, folder: Path, port: int, *, time: str = "stream", mqtt: str = "", stream: Stream = SIMULATED
+    ) -> None:
         self.folder = folder
         self._config = folder / "agent.toml"
-        self._config.write_text(CONFIG.format(state=folder / "state", port=port, time=time, mqtt=mqtt))
+        self._config.write_text(
+            CONFIG.format(
+                state=folder / "state",
+                port=port,
+                time=time,
+                mqtt=mqtt,
+                rate_hz=stream.rate_hz,
+                channels=json.dumps(stream.channels),
+            )
+        )
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
@@ -185,6 +203,37 @@ def test_what_the_engine_decides_arrives_once_and_in_order(run: Run, tmp_path: P
             assert await agent.stop() == 0
             await nurse.until(lambda n: n.statuses[-1]["state"] == "offline", "the goodbye")
             assert nurse.statuses[-1]["reasons"] == ["stopped on request"]
+
+    run(scenario())
+
+
+@pytest.mark.recordings
+def test_record_208_on_the_whole_way_raises_what_must_come(
+    run: Run, tmp_path: Path, recordings_dir: Callable[[str], Path]
+) -> None:
+    async def scenario() -> None:
+        path = recordings_dir("mitdb") / "208"
+        record = ecg_of(read_header(path), "demo", device="simulator")
+        record = replace(record, stream=replace(record.stream, channel="ecg"))
+        played = list(record_chunks(path, record, stop_s=600.0))
+        wanted = expected(played)
+        async with LocalBroker(persistence_dir=tmp_path) as broker, listening(broker.port) as nurse:
+            agent = AgentProcess(tmp_path, broker.port, stream=record.stream)
+            await agent.start()
+            async with MqttConnection("127.0.0.1", broker.port, "sensor") as sensor:
+                await nurse.until(lambda n: bool(n.statuses), "the agent's status")
+                await publish_chunks(sensor, played, speed=None)
+                await nurse.until(heard_all(wanted), "all alerts")
+            assert sorted(nurse.transitions()) == sorted(wanted)
+            (burden,) = [alert.data for alert in nurse.alerts if alert.data.rule == "pvc_burden"]
+            assert burden.evidence is not None
+            assert {beat.label for beat in burden.evidence.beats} >= {"N", "V"}
+            assert burden.evidence.packs[0].id == "beat"
+            strip = burden.evidence.strip
+            whole = np.concatenate([chunk.samples for chunk in played])
+            first = round((parse_rfc3339_ns(strip.t0) - played[0].t0_ns) * record.stream.rate_hz / 1e9)
+            assert np.array_equal(strip.array()[:, 0], whole[first : first + len(strip.array()), 0])
+            await agent.stop()
 
     run(scenario())
 
