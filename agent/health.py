@@ -275,7 +275,17 @@ def _stream_word(patient: PatientState, state: StreamState) -> tuple[StreamWord,
         for rule in ("lead_off", "poor_signal"):
             if rule in active:
                 return "poor", active[rule].text
-    return "ok", _counts(state.aligner.counts)
+    return "ok", "; ".join(filter(None, (_coverage(patient, state), _counts(state.aligner.counts))))
+
+
+def _coverage(patient: PatientState, state: StreamState) -> str:
+    """How much of the time could be judged: for the ECG that is analysed."""
+    ecg = patient.person.ecg
+    coverage = patient.coverage
+    if ecg is None or state.stream.key != ecg.key or not coverage.seen:
+        return ""
+    missing = f", {coverage.missing:.0f} s missing" if coverage.missing else ""
+    return f"{100 * coverage.good / coverage.seen:.1f} % of {coverage.seen:.0f} s usable{missing}"
 
 
 def _counts(counts: Mapping[str, int]) -> str:

@@ -44,8 +44,6 @@ class Worker:
         self._unsaved: list[Outgoing] = []
         self._disk_full_since_ns: int | None = None
         self.ticks = 0
-        self.busy_s = 0.0
-        """CPU time this thread has spent in ticks."""
 
     @property
     def disk_full(self) -> bool:
@@ -108,7 +106,6 @@ class Worker:
 
     def tick(self, deliveries: Sequence[Delivery], now_ns: int | None) -> list[AlertEvent]:
         """Step over what has come, and commit. On return all of it may be acknowledged."""
-        began_s = time.thread_time()
         chunks = [chunk for delivery in deliveries for chunk in delivery.chunks]
         events = self._step(chunks, now_ns)
         journal = [
@@ -120,7 +117,6 @@ class Worker:
         if events or journal or self._unsaved:
             self._commit(self._messages(events), journal, self._due_snapshots(journal))
         self.ticks += 1
-        self.busy_s += time.thread_time() - began_s
         return events
 
     def _step(self, chunks: Sequence[Chunk], now_ns: int | None) -> list[AlertEvent]:
