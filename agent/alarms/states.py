@@ -44,6 +44,8 @@ class ActiveAlarm:
     onset_ns: int
     text: str
     reported_late: bool
+    ended_late: str = ""
+    """What late data said of its end: the alarm was live, so it stays on until fresh data bears that out."""
 
 
 @dataclass(slots=True)
@@ -69,8 +71,10 @@ class AlarmStates:
     def _start(
         self, condition: Condition, late: bool, evidence: Callable[[Condition], Evidence | None]
     ) -> list[AlertEvent]:
-        if condition.rule in self.active:
+        known = self.active.get(condition.rule)
+        if known is not None and not known.ended_late:
             return []
+        ended = [self._event(known, Phase.END, condition.at_ns, known.ended_late, late)] if known is not None else []
         alarm = ActiveAlarm(
             alert_id(self.patient, condition.rule, condition.onset_ns),
             condition.rule,
@@ -79,21 +83,28 @@ class AlarmStates:
             late,
         )
         self.active[condition.rule] = alarm
-        return [self._event(alarm, Phase.START, condition.at_ns, condition.text, late, evidence(condition))]
+        return [*ended, self._event(alarm, Phase.START, condition.at_ns, condition.text, late, evidence(condition))]
 
     def _end(self, condition: Condition, late: bool) -> list[AlertEvent]:
-        alarm = self.active.pop(condition.rule, None)
+        alarm = self.active.get(condition.rule)
         if alarm is None:
             return []
+        if late and not alarm.reported_late:
+            alarm.ended_late = condition.text
+            return []
+        del self.active[condition.rule]
         return [self._event(alarm, Phase.END, condition.at_ns, condition.text, late)]
 
     def caught_up(self, frontier_ns: int, now_ns: int | None) -> list[AlertEvent]:
-        """Alarms that began in late data and are still on now that the data is fresh: said again, as of now."""
+        """Once data is fresh: alarms that began in late data are said again as of now, those that ended in it end."""
         if now_ns is None or now_ns - frontier_ns > self.late_after_ns:
             return []
         events = []
-        for alarm in self.active.values():
-            if alarm.reported_late:
+        for alarm in list(self.active.values()):
+            if alarm.ended_late:
+                del self.active[alarm.rule]
+                events.append(self._event(alarm, Phase.END, frontier_ns, alarm.ended_late, late=False))
+            elif alarm.reported_late:
                 alarm.reported_late = False
                 events.append(self._event(alarm, Phase.CONTINUE, frontier_ns, alarm.text, late=False))
         return events
