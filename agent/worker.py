@@ -11,8 +11,10 @@ import logging
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from agent.alarms.alert import AlertEvent, Category, Phase, Priority, alert_id
+from agent.alarms.alert import AlertEvent, Phase, alert_id
+from agent.alarms.states import urgency
 from agent.engine import Engine
 from agent.ingest.source import Delivery
 from agent.uplink.messages import alert_messages
@@ -90,17 +92,8 @@ class Worker:
                 continue
             now_ns = time.time_ns() if self._wall else frontier_ns
             unwatched_s = max(0.0, (now_ns - frontier_ns) / NS_PER_S)
-            event = AlertEvent(
-                alert_id=alert_id(patient.person.id, "agent_restarted", now_ns),
-                patient=patient.person.id,
-                rule="agent_restarted",
-                category=Category.TECHNICAL,
-                priority=Priority.LOW,
-                phase=Phase.START,
-                onset_ns=frontier_ns,
-                at_ns=now_ns,
-                text=f"The agent was restarted: not watched for {unwatched_s:.0f} s",
-            )
+            text = f"The agent was restarted: not watched for {unwatched_s:.0f} s"
+            event = _technical(patient.person.id, "agent_restarted", now_ns, text)
             events += [event, ended(event, now_ns, "Watching again"), *patient.states.still_on(now_ns)]
         self._commit(self._messages(events), (), {})
 
@@ -141,17 +134,8 @@ class Worker:
             log.exception("signal of %s cannot be analysed: dropped, analysis starts afresh", patient)
             self.engine.reset(patient)
             at_ns = max(chunk.end_ns for chunk in chunks)
-            event = AlertEvent(
-                alert_id=alert_id(patient, "analysis_fault", at_ns),
-                patient=patient,
-                rule="analysis_fault",
-                category=Category.TECHNICAL,
-                priority=Priority.MEDIUM,
-                phase=Phase.START,
-                onset_ns=at_ns,
-                at_ns=at_ns,
-                text=f"Some signal could not be analysed ({type(error).__name__}): analysis started afresh",
-            )
+            text = f"Some signal could not be analysed ({type(error).__name__}): analysis started afresh"
+            event = _technical(patient, "analysis_fault", at_ns, text)
             return [event, ended(event, at_ns, "Analysis runs again")]
 
     def save_all(self) -> None:
@@ -212,18 +196,16 @@ class Worker:
             del self._unsaved[UNSAVED_MESSAGES:]
 
     def _disk_full_event(self, since_ns: int) -> AlertEvent:
-        agent = self.topics.agent
-        return AlertEvent(
-            alert_id=alert_id(agent, "outbox_full", since_ns),
-            patient=agent,
-            rule="outbox_full",
-            category=Category.TECHNICAL,
-            priority=Priority.MEDIUM,
-            phase=Phase.START,
-            onset_ns=since_ns,
-            at_ns=since_ns,
-            text="The disk is full: only alerts are kept, and a crash may lose some",
-        )
+        text = "The disk is full: only alerts are kept, and a crash may lose some"
+        return _technical(self.topics.agent, "outbox_full", since_ns, text)
+
+
+def _technical(subject: str, rule: str, at_ns: int, text: str) -> AlertEvent:
+    """The start of an alarm about the watching itself; `subject` is a patient, or the agent."""
+    category, priority = urgency(rule)
+    return AlertEvent(
+        alert_id(subject, rule, at_ns), subject, rule, category, priority, Phase.START, at_ns, at_ns, text
+    )
 
 
 def _decode_nothing(_topic: str, _content_type: str | None, _payload: bytes) -> tuple[Chunk, ...]:
@@ -232,15 +214,4 @@ def _decode_nothing(_topic: str, _content_type: str | None, _payload: bytes) -> 
 
 def ended(event: AlertEvent, at_ns: int, text: str) -> AlertEvent:
     """The end of the alarm that `event` began."""
-    return AlertEvent(
-        event.alert_id,
-        event.patient,
-        event.rule,
-        event.category,
-        event.priority,
-        Phase.END,
-        event.onset_ns,
-        at_ns,
-        text,
-        event.late,
-    )
+    return replace(event, phase=Phase.END, at_ns=at_ns, text=text, evidence=None)
