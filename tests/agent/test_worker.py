@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from firmware_bridge.codecs import cbor_chunk
 SCRIPT = (Episode(Rhythm.SINUS, 12.0), Episode(Rhythm.ASYSTOLE, 8.0), Episode(Rhythm.SINUS, 6.0))
 SIGNAL = tuple(SimulatedPatient(5, script=SCRIPT).chunks(chunk_s=1.0))
 LOUD_MV = 50.0
+OPENED: list[Outbox] = []
 
 
 class Brittle:
@@ -57,7 +58,15 @@ def worker_at(
     persons = [Person(name, (of(name, SIGNAL[0]).stream,)) for name in patients]
     path.mkdir(exist_ok=True)
     outbox = Outbox(path / "outbox.sqlite", max_pages=max_pages)
+    OPENED.append(outbox)
     return Worker(Engine(persons, classifier), outbox, Topics("ward"), wall=False)
+
+
+@pytest.fixture(autouse=True)
+def _outboxes_are_closed() -> Iterator[None]:
+    yield
+    while OPENED:
+        OPENED.pop().close()
 
 
 def decode(topic: str, _content_type: str | None, payload: bytes) -> tuple[Chunk, ...]:
