@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from itertools import zip_longest
 from pathlib import Path
 
@@ -26,8 +27,9 @@ HELD_S = 1.5
 """Longer than any beat waits to be classified and gated."""
 
 
+@cache
 def shipped_beat_classifier() -> PackBeatClassifier:
-    """The beat pack that ships with vagus, on the CPU, after its self-test on the golden vectors.
+    """The beat pack that ships with vagus, on the CPU, after its self-test on the golden vectors: once a process.
 
     Raises models.pack.PackError when it is not sound, or gives other answers here than where it was made.
     """
@@ -49,19 +51,19 @@ def replay(
     mains_hz: float = 0.0,
     limits: Limits | None = None,
     watch: Callable[[str, Observation], None] | None = None,
-    chunks_of: Callable[[Path], Iterator[Chunk]] | None = None,
+    chunks_of: Callable[[Path, RecordStream], Iterator[Chunk]] | None = None,
 ) -> Iterator[AlertEvent]:
     """The alert events of one or more WFDB records, each a patient of its own, side by side in the same ticks.
 
     `speed` None is as fast as it can, 1 real time. `watch` is shown every beat and second of quality. `chunks_of` cuts
     a record in its own way. Raises agent.ingest.wfdb.RecordError or OSError on a record that cannot be read.
     """
-    streams = [(path, _ecg(path)) for path in records]
+    streams = [(path, ecg_of(read_header(path), path.name)) for path in records]
     persons = [Person(path.name, (stream.stream,), limits or Limits()) for path, stream in streams]
     engine = Engine(persons, classifier, mains_hz=mains_hz, watch=watch)
-    cut = chunks_of or (lambda path: record_chunks(path, _ecg(path), chunk_s=chunk_s))
+    cut = chunks_of or (lambda path, stream: record_chunks(path, stream, chunk_s=chunk_s))
     began_s = time.monotonic()
-    for tick, chunks in enumerate(zip_longest(*(cut(path) for path, _ in streams))):
+    for tick, chunks in enumerate(zip_longest(*(cut(path, stream) for path, stream in streams))):
         if speed:
             time.sleep(max(0.0, began_s + (tick + 1) * chunk_s / speed - time.monotonic()))
         yield from engine.step([chunk for chunk in chunks if chunk is not None])
@@ -73,10 +75,6 @@ def ecg_of(header: Header, patient: str, device: str = "replay") -> RecordStream
     if stream is None:
         raise RecordError(header.path, "none of its signals is in volts: no ECG to replay")
     return stream
-
-
-def _ecg(path: Path) -> RecordStream:
-    return ecg_of(read_header(path), path.name)
 
 
 @dataclass(slots=True)
@@ -118,9 +116,9 @@ def observe(record: Path, classifier: BeatClassifier | None, *, mains_hz: float 
     return seen
 
 
-def _with_held_end(record: Path) -> Iterator[Chunk]:
+def _with_held_end(record: Path, stream: RecordStream) -> Iterator[Chunk]:
     chunk: Chunk | None = None
-    for chunk in record_chunks(record, _ecg(record), chunk_s=10.0):
+    for chunk in record_chunks(record, stream, chunk_s=10.0):
         yield chunk
     if chunk is not None and chunk.seq is not None:
         held = np.repeat(chunk.samples[-1:], round(HELD_S * chunk.stream.rate_hz), axis=0)

@@ -24,7 +24,6 @@ AAMI_CLASS: dict[str, str] = (
 )
 """MIT-BIH beat annotation to AAMI class, de Chazal's mapping (2004). bxb itself puts j and e in S."""
 
-CLASSES = ("N", "S", "V", "F", "Q")
 UNMATCHED = "O"
 """What a missed reference beat was "detected as", and what an extra detection "really was"."""
 
@@ -98,12 +97,6 @@ class BeatScore:
     def jitter_s(self) -> float:
         """Standard deviation of the timing error: a constant offset is a convention, its spread is not."""
         return float(np.std(self.timing_error_s)) if len(self.timing_error_s) else float("nan")
-
-    @property
-    def mean_absolute_error_s(self) -> float:
-        """Mean absolute timing error about its median."""
-        error = self.timing_error_s
-        return float(np.mean(np.abs(error - np.median(error)))) if len(error) else float("nan")
 
     def class_score(self, label: str) -> ClassScore:
         """Counts of class `label` ("S": SVEB, "V": VEB).

@@ -25,7 +25,6 @@ TECHNICAL: dict[str, Priority] = {
     "agent_restarted": Priority.LOW,
     "analysis_fault": Priority.MEDIUM,
     "outbox_full": Priority.MEDIUM,
-    "model_missing": Priority.MEDIUM,
 }
 
 

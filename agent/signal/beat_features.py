@@ -15,7 +15,6 @@ Everything is causal: a beat's features depend on samples up to `AFTER_S` past i
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -68,13 +67,6 @@ _REMEMBERED = [CONTEXT.index(name) for name in CONTEXT if f"{name}_prev1" in CON
 
 def _float32(*shape: int) -> Float32:
     return np.zeros(shape, dtype=np.float32)
-
-
-def context_columns(names: Sequence[str]) -> npt.NDArray[np.intp]:
-    """Where the features a network wants stand in the context vector; raises ValueError on an unknown name."""
-    if unknown := [name for name in names if name not in CONTEXT]:
-        raise ValueError(f"no context feature is called {', '.join(unknown)}")
-    return np.array([CONTEXT.index(name) for name in names], dtype=np.intp)
 
 
 @dataclass(slots=True)

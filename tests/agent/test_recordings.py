@@ -12,11 +12,10 @@ import pytest
 
 from agent.alarms.alert import AlertEvent, Phase
 from agent.engine import Engine
-from agent.ingest.replay import EPOCH_NS, record_chunks
+from agent.ingest.replay import EPOCH_NS, RecordStream, record_chunks
 from agent.ingest.simulate import DEMO_SCRIPT, SimulatedPatient
-from agent.ingest.wfdb import read_header
 from agent.patient import Person
-from agent.replay import ecg_of, replay, shipped_beat_classifier
+from agent.replay import replay, shipped_beat_classifier
 from agent.uplink.messages import canonical_json
 from firmware_bridge.chunk import NS_PER_S, Chunk
 
@@ -94,9 +93,9 @@ def test_a_real_recording_gives_the_same_bytes_in_any_chunks_and_beside_another(
     classifier = shipped_beat_classifier()
     dice = random.Random(208)
 
-    def ragged(path: Path) -> Iterator[Chunk]:
+    def ragged(path: Path, stream: RecordStream) -> Iterator[Chunk]:
         sizes = (dice.choice([17, 360, 1000, 5000]) for _ in range(100_000))
-        return record_chunks(path, ecg_of(read_header(path), path.name), sizes=sizes)
+        return record_chunks(path, stream, sizes=sizes)
 
     def of(events: Iterator[AlertEvent], patient: str) -> list[bytes]:
         return [canonical_json(event) for event in events if event.patient == patient]
