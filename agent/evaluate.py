@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from agent.alarms.observation import Beat
 from agent.ingest.replay import EPOCH_NS
 from agent.ingest.wfdb import RecordError, read_annotations, read_header, write_annotations
 from agent.replay import Observed, observe, shipped_beat_classifier
@@ -57,7 +58,7 @@ def evaluate_record(path: Path) -> RecordResult:
         times_s,
         found_s,
         reference_class=classes,
-        test_class=[beat.label or "Q" for beat in seen.beats],
+        test_class=[aami_class(beat) for beat in seen.beats],
         exclude_s=not_scored(reference.symbol, reference.aux, reference.sample / header.rate_hz, header.duration_s),
     )
     return RecordResult(
@@ -70,10 +71,15 @@ def evaluate_record(path: Path) -> RecordResult:
         coverage=seen.coverage,
         duration_s=header.duration_s,
         rows=tuple(
-            (path.name, round(t * header.rate_hz), beat.label, beat.probability)
+            (path.name, round(t * header.rate_hz), aami_class(beat), beat.probability)
             for t, beat in zip(found_s.tolist(), seen.beats, strict=True)
         ),
     )
+
+
+def aami_class(beat: Beat) -> str:
+    """The class a beat is scored, listed and annotated as: one the model was not asked about is unclassifiable."""
+    return beat.label or "Q"
 
 
 def not_scored(
@@ -216,7 +222,7 @@ def annotate_command(args: argparse.Namespace) -> int:
 
 def _write(path: Path, seen: Observed, rate_hz: float) -> None:
     """Beats with their class at the R peak; each second of poor signal as `~`."""
-    marks = [(round((beat.r_ns - EPOCH_NS) * rate_hz / NS_PER_S), beat.label or "Q") for beat in seen.beats]
+    marks = [(round((beat.r_ns - EPOCH_NS) * rate_hz / NS_PER_S), aami_class(beat)) for beat in seen.beats]
     marks += [(round((s.start_ns - EPOCH_NS) * rate_hz / NS_PER_S), "~") for s in seen.seconds if not s.good]
     marks.sort()
     write_annotations(path, np.array([m[0] for m in marks], np.int64), [m[1] for m in marks])

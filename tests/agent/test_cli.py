@@ -1,0 +1,111 @@
+"""The commands a person types, as they type them: exit codes, what is printed, what is written."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from agent.bench.engine_cost import engine_cost
+from agent.cli import main
+from agent.evaluate import not_scored
+from agent.ingest.wfdb import read_annotations
+from models.pack import available_packs
+
+
+def test_the_version_says_what_it_is_not(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as leaving:
+        main(["--version"])
+    assert leaving.value.code == 0
+    assert "not a medical device" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [[], ["no-such-command"], ["replay"], ["replay", "x", "--chunk", "-1"]])
+def test_bad_usage_is_exit_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        code: object = main(arguments)
+    except SystemExit as leaving:
+        code = leaving.code
+    assert code == 2
+    assert "usage" in "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize("command", ["check", "run"])
+def test_a_bad_config_is_exit_2_with_the_line(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "vagus.toml"
+    config.write_text('[agent]\nid = "a"\ncolour = "red"\n')
+    assert main([command, str(config)]) == 2
+    assert f"{config}:3: agent.colour" in "".join(capsys.readouterr())
+
+
+def test_a_record_that_is_not_there_is_exit_2_and_names_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["replay", str(tmp_path / "nobody")]) == 2
+    assert main(["annotate", str(tmp_path / "nobody"), "--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.count("nobody.hea") == 2
+
+
+def test_a_folder_without_records_cannot_be_evaluated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "beats", "--data", str(tmp_path)]) == 2
+    assert "no annotated records" in capsys.readouterr().err
+
+
+def test_every_shipped_pack_gives_here_what_it_gave_where_it_was_made(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["packs", "verify", "--json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["id"] for line in lines] == [path.name for path in available_packs()]
+    assert all("error" not in line for line in lines)
+
+
+def test_flutter_and_fibrillation_are_left_out_of_the_score() -> None:
+    symbols = ["N", "[", "!", "]", "N", "+", "V", "+", "N", "+"]
+    aux = ["", "", "", "", "", "(VFL", "", "(N", "", "(VF"]
+    assert not_scored(symbols, aux, np.arange(10.0), 12.0) == [(1.0, 3.0), (5.0, 7.0), (9.0, 12.0)]
+
+
+def test_the_bench_accounts_for_the_time_it_measures() -> None:
+    cost = engine_cost(3, seconds=2)
+    assert set(cost["stages_us"]) == {"decode", "condition", "classify", "decide", "commit", "other"}
+    assert sum(cost["stages_us"].values()) == pytest.approx(cost["us_per_patient_second"])
+    assert cost["streams_per_core"] == pytest.approx(1e6 / cost["us_per_patient_second"])
+
+
+@pytest.mark.recordings
+def test_replay_prints_the_same_bytes_for_any_ticks(recordings_dir: Callable[[str], Path]) -> None:
+    record = str(recordings_dir("mitdb") / "205")
+
+    def printed(*options: str) -> bytes:
+        command = [sys.executable, "-m", "agent.cli", "replay", record, "--json", *options]
+        return subprocess.run(command, capture_output=True, check=True).stdout
+
+    once = printed()
+    assert [json.loads(line)["specversion"] for line in once.splitlines()]
+    assert printed("--chunk", "7") == once
+
+
+@pytest.mark.recordings
+def test_annotations_hold_the_beats_that_evaluate_scores(
+    recordings_dir: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = recordings_dir("mitdb").parent
+    assert main(["annotate", str(data / "mitdb" / "208"), "--out", str(tmp_path)]) == 0
+    scores, predictions = tmp_path / "scores.json", tmp_path / "beats.csv"
+    options = ["--data", str(data), "--records", "mitdb/208", "--json", str(scores), "--predictions", str(predictions)]
+    assert main(["evaluate", "beats", *options]) == 0
+    assert "SEEN IN TRAINING" in capsys.readouterr().out
+    written = read_annotations(tmp_path / "208.vagus")
+    beats = [
+        (int(sample), symbol) for sample, symbol in zip(written.sample, written.symbol, strict=True) if symbol != "~"
+    ]
+    with predictions.open() as file:
+        rows = [(int(row["sample"]), row["class"]) for row in csv.DictReader(file)]
+    assert beats == rows
+    figures = json.loads(scores.read_text())["mitdb"]["figures"]
+    assert figures["qrs_sensitivity"] > 0.99
+    assert figures["qrs_positive_predictivity"] > 0.99
+    assert figures["provisional_latency_max_s"] <= 0.3
