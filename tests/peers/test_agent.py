@@ -9,15 +9,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import os
 import random
-import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pytest
@@ -65,9 +63,7 @@ SIMULATED = SimulatedPatient(0, script=DEMO_SCRIPT[:1]).stream("demo", "simulato
 
 
 class AgentProcess:
-    """`vagus run` as its own process; its log goes to a file. The fixture below ends what a test leaves behind."""
-
-    started: ClassVar[list[asyncio.subprocess.Process]] = []
+    """`vagus run` as its own process, which does not outlive the `async with` block; its log goes to a file."""
 
     def __init__(
         self, folder: Path, port: int, *, time: str = "stream", mqtt: str = "", stream: Stream = SIMULATED
@@ -86,12 +82,19 @@ class AgentProcess:
         )
         self._process: asyncio.subprocess.Process | None = None
 
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._process is not None and self._process.returncode is None:
+            await self.kill()
+
     async def start(self) -> None:
         with (self.folder / "agent.log").open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "agent.cli", "run", str(self._config), stderr=log
             )
-        self.started.append(self._process)
 
     async def kill(self) -> None:
         """SIGKILL: no last words, no flushing."""
@@ -108,16 +111,6 @@ class AgentProcess:
     @property
     def log(self) -> str:
         return (self.folder / "agent.log").read_text()
-
-
-@pytest.fixture(autouse=True)
-def _no_agent_is_left_running() -> Iterator[None]:
-    yield
-    for process in AgentProcess.started:
-        if process.returncode is None:
-            with suppress(ProcessLookupError):
-                os.kill(process.pid, signal.SIGKILL)
-    AgentProcess.started.clear()
 
 
 class Subscriber:
@@ -169,6 +162,30 @@ async def listening(port: int) -> AsyncIterator[Subscriber]:
         task.cancel()
 
 
+class Ward(NamedTuple):
+    """Everybody there is."""
+
+    broker: LocalBroker
+    agent: AgentProcess
+    nurse: Subscriber
+    sensor: MqttConnection
+
+
+@asynccontextmanager
+async def ward(
+    folder: Path, *, acl_file: Path | None = None, time: str = "stream", stream: Stream = SIMULATED
+) -> AsyncIterator[Ward]:
+    """A broker, a nurse who listens, a sensor, and an agent that has said that it watches."""
+    async with (
+        LocalBroker(persistence_dir=folder, acl_file=acl_file) as broker,
+        listening(broker.port) as nurse,
+        MqttConnection("127.0.0.1", broker.port, "sensor") as sensor,
+        AgentProcess(folder, broker.port, time=time, stream=stream) as agent,
+    ):
+        await nurse.until(lambda n: bool(n.statuses), "the agent's status")
+        yield Ward(broker, agent, nurse, sensor)
+
+
 def expected(chunks: Sequence[Chunk]) -> list[Transition]:
     """What the engine, uninterrupted, makes of the signal."""
     stream = chunks[0].stream
@@ -189,13 +206,9 @@ def test_what_the_engine_decides_arrives_once_and_in_order(run: Run, tmp_path: P
     async def scenario() -> None:
         played = demo_signal()
         wanted = expected(played)
-        async with LocalBroker(persistence_dir=tmp_path) as broker, listening(broker.port) as nurse:
-            agent = AgentProcess(tmp_path, broker.port)
-            await agent.start()
-            async with MqttConnection("127.0.0.1", broker.port, "sensor") as sensor:
-                await nurse.until(lambda n: bool(n.statuses), "the agent's status")
-                await publish_chunks(sensor, played, speed=None)
-                await nurse.until(heard_all(wanted), "all alerts")
+        async with ward(tmp_path) as (_, agent, nurse, sensor):
+            await publish_chunks(sensor, played, speed=None)
+            await nurse.until(heard_all(wanted), "all alerts")
             assert sorted(nurse.transitions()) == sorted(wanted)
             for alert_id in {alert_id for alert_id, _ in wanted}:
                 phases = [phase for known, phase in nurse.transitions() if known == alert_id]
@@ -217,13 +230,9 @@ def test_record_208_on_the_whole_way_raises_what_must_come(
         record = replace(record, stream=replace(record.stream, channel="ecg"))
         played = list(record_chunks(path, record, stop_s=600.0))
         wanted = expected(played)
-        async with LocalBroker(persistence_dir=tmp_path) as broker, listening(broker.port) as nurse:
-            agent = AgentProcess(tmp_path, broker.port, stream=record.stream)
-            await agent.start()
-            async with MqttConnection("127.0.0.1", broker.port, "sensor") as sensor:
-                await nurse.until(lambda n: bool(n.statuses), "the agent's status")
-                await publish_chunks(sensor, played, speed=None)
-                await nurse.until(heard_all(wanted), "all alerts")
+        async with ward(tmp_path, stream=record.stream) as (_, _, nurse, sensor):
+            await publish_chunks(sensor, played, speed=None)
+            await nurse.until(heard_all(wanted), "all alerts")
             assert sorted(nurse.transitions()) == sorted(wanted)
             (burden,) = [alert.data for alert in nurse.alerts if alert.data.rule == "pvc_burden"]
             assert burden.evidence is not None
@@ -233,7 +242,6 @@ def test_record_208_on_the_whole_way_raises_what_must_come(
             whole = np.concatenate([chunk.samples for chunk in played])
             first = round((parse_rfc3339_ns(strip.t0) - played[0].t0_ns) * record.stream.rate_hz / 1e9)
             assert np.array_equal(strip.array()[:, 0], whole[first : first + len(strip.array()), 0])
-            await agent.stop()
 
     run(scenario())
 
@@ -245,21 +253,16 @@ def test_fifty_kills_lose_nothing_and_invent_nothing(tmp_path: Path) -> None:
     async def scenario() -> None:
         played = demo_signal(rounds=12)
         wanted = expected(played)
-        async with LocalBroker(persistence_dir=tmp_path) as broker, listening(broker.port) as nurse:
-            agent = AgentProcess(tmp_path, broker.port)
-            await agent.start()
-            async with MqttConnection("127.0.0.1", broker.port, "sensor") as sensor:
-                await nurse.until(lambda n: bool(n.statuses), "the agent's status")
-                duration_s = (played[-1].end_ns - played[0].t0_ns) / 1e9
-                playing = asyncio.create_task(publish_chunks(sensor, played, speed=duration_s / (kills * 1.2)))
-                for _ in range(kills):
-                    await asyncio.sleep(dice.uniform(0.2, 2.0))
-                    await agent.kill()
-                    await agent.start()
-                await playing
-                await nurse.until(heard_all(wanted), "all alerts")
+        async with ward(tmp_path) as (_, agent, nurse, sensor):
+            duration_s = (played[-1].end_ns - played[0].t0_ns) / 1e9
+            playing = asyncio.create_task(publish_chunks(sensor, played, speed=duration_s / (kills * 1.2)))
+            for _ in range(kills):
+                await asyncio.sleep(dice.uniform(0.2, 2.0))
+                await agent.kill()
+                await agent.start()
+            await playing
+            await nurse.until(heard_all(wanted), "all alerts")
             assert set(nurse.transitions()) == set(wanted)
-            await agent.stop()
 
     asyncio.run(asyncio.wait_for(scenario(), 280))
 
@@ -268,32 +271,24 @@ def test_a_broker_that_dies_and_comes_back_costs_nothing(run: Run, tmp_path: Pat
     async def scenario() -> None:
         played = demo_signal(rounds=3)
         wanted = expected(played)
-        async with LocalBroker(persistence_dir=tmp_path) as broker, listening(broker.port) as nurse:
-            agent = AgentProcess(tmp_path, broker.port)
-            await agent.start()
-            async with MqttConnection("127.0.0.1", broker.port, "sensor") as sensor:
-                await nurse.until(lambda n: bool(n.statuses), "the agent's status")
-                playing = asyncio.create_task(publish_chunks(sensor, played, speed=20.0))
-                for pause_s in (0.0, 3.0):
-                    await asyncio.sleep(2.5)
-                    await broker.kill()
-                    await asyncio.sleep(pause_s)
-                    await broker.start()
-                await playing
-                await nurse.until(heard_all(wanted), "all alerts")
+        async with ward(tmp_path) as (broker, agent, nurse, sensor):
+            playing = asyncio.create_task(publish_chunks(sensor, played, speed=20.0))
+            for pause_s in (0.0, 3.0):
+                await asyncio.sleep(2.5)
+                await broker.kill()
+                await asyncio.sleep(pause_s)
+                await broker.start()
+            await playing
+            await nurse.until(heard_all(wanted), "all alerts")
             assert set(nurse.transitions()) == set(wanted)
-            assert "nothing listens" in agent.log or "refused" in agent.log or "lost" in agent.log
-            await agent.stop()
+            assert "nothing is listening" in agent.log
 
     run(scenario())
 
 
 def test_when_the_agent_vanishes_the_broker_says_so(run: Run, tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with LocalBroker(persistence_dir=tmp_path) as broker, listening(broker.port) as nurse:
-            agent = AgentProcess(tmp_path, broker.port)
-            await agent.start()
-            await nurse.until(lambda n: bool(n.statuses), "the agent's status")
+        async with ward(tmp_path) as (_, agent, nurse, _):
             await agent.kill()
             await nurse.until(lambda n: n.statuses[-1]["state"] == "offline", "the last will")
 
@@ -302,14 +297,11 @@ def test_when_the_agent_vanishes_the_broker_says_so(run: Run, tmp_path: Path) ->
 
 def test_a_silent_sensor_is_an_alarm_by_the_wall_clock(run: Run, tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with LocalBroker(persistence_dir=tmp_path) as broker, listening(broker.port) as nurse:
-            agent = AgentProcess(tmp_path, broker.port, time="wall")
-            await agent.start()
+        async with ward(tmp_path, time="wall") as (_, _, nurse, _):
             await nurse.until(lambda n: bool(n.alerts), "the alarm about a sensor that never came")
             alert = nurse.alerts[0].data
             assert alert.rule == "stream_silent:simulator/ecg"
             assert not alert.late
-            await agent.stop()
 
     run(scenario())
 
@@ -332,21 +324,16 @@ def test_garbage_on_a_topic_is_dropped_and_the_stream_goes_on(run: Run, tmp_path
                 for _ in range(60)
             ),
         ]
-        async with LocalBroker(persistence_dir=tmp_path) as broker, listening(broker.port) as nurse:
-            agent = AgentProcess(tmp_path, broker.port)
-            await agent.start()
-            async with MqttConnection("127.0.0.1", broker.port, "sensor") as sensor:
-                await nurse.until(lambda n: bool(n.statuses), "the agent's status")
-                attack = itertools.cycle(hostile)
-                for chunk in played:
-                    payload, content_type = next(attack)
-                    await sensor.publish(topic, payload, content_type=content_type)
-                    await publish_chunks(sensor, [chunk], speed=None)
-                await nurse.until(heard_all(wanted), "all alerts")
-                await nurse.until(lambda n: any("rejected" in key for key in n.statuses[-1]["counters"]), "the count")
+        async with ward(tmp_path) as (_, agent, nurse, sensor):
+            attack = itertools.cycle(hostile)
+            for chunk in played:
+                payload, content_type = next(attack)
+                await sensor.publish(topic, payload, content_type=content_type)
+                await publish_chunks(sensor, [chunk], speed=None)
+            await nurse.until(heard_all(wanted), "all alerts")
+            await nurse.until(lambda n: any("rejected" in key for key in n.statuses[-1]["counters"]), "the count")
             assert set(nurse.transitions()) == set(wanted)
             assert "dropped" in agent.log
-            await agent.stop()
 
     run(scenario())
 
@@ -356,9 +343,10 @@ def test_a_refused_password_is_said_in_words(run: Run, tmp_path: Path, password_
         secret = tmp_path / "secret"
         secret.write_text("wrong\n")
         mqtt = f'username = "agent1"\npassword_file = "{secret}"'
-        async with LocalBroker(password_file=password_file) as broker:
-            agent = AgentProcess(tmp_path, broker.port, mqtt=mqtt)
-            await agent.start()
+        async with (
+            LocalBroker(password_file=password_file) as broker,
+            AgentProcess(tmp_path, broker.port, mqtt=mqtt) as agent,
+        ):
             async with asyncio.timeout(20):
                 while "password" not in agent.log:
                     await asyncio.sleep(0.05)
@@ -372,21 +360,17 @@ def test_a_stopped_agent_resumes_where_it_was(run: Run, tmp_path: Path) -> None:
         played = demo_signal()
         wanted = expected(played)
         half = len(played) // 2
-        async with LocalBroker(persistence_dir=tmp_path) as broker, listening(broker.port) as nurse:
-            agent = AgentProcess(tmp_path, broker.port)
-            async with MqttConnection("127.0.0.1", broker.port, "sensor") as sensor:
-                for part in (played[:half], played[half:]):
-                    await agent.start()
-                    started = len(nurse.statuses)
-                    await nurse.until(lambda n, k=started: len(n.statuses) > k, "the agent's status")
-                    await publish_chunks(sensor, part, speed=None)
-                    await asyncio.sleep(0.5)
-                    if part is not played[half:]:
-                        assert await agent.stop() == 0
-                await nurse.until(heard_all(wanted), "all alerts")
+        async with ward(tmp_path) as (_, agent, nurse, sensor):
+            await publish_chunks(sensor, played[:half], speed=None)
+            await asyncio.sleep(0.5)
+            assert await agent.stop() == 0
+            before = len(nurse.statuses)
+            await agent.start()
+            await nurse.until(lambda n: len(n.statuses) > before, "the agent's status")
+            await publish_chunks(sensor, played[half:], speed=None)
+            await nurse.until(heard_all(wanted), "all alerts")
             assert sorted(set(nurse.transitions())) == sorted(wanted)
             assert any(alert.data.rule == "agent_restarted" for alert in nurse.alerts)
-            await agent.stop()
 
     run(scenario())
 
@@ -398,19 +382,14 @@ def test_a_denied_topic_is_said_in_status_and_its_alerts_wait_for_a_better_day(r
         acl = tmp_path / "acl"
         acl.write_text("topic readwrite vagus/v1/#\ntopic deny vagus/v1/ward/event/demo\n")
         acl.chmod(0o600)
-        async with LocalBroker(persistence_dir=tmp_path, acl_file=acl) as broker, listening(broker.port) as nurse:
-            agent = AgentProcess(tmp_path, broker.port)
-            await agent.start()
-            async with MqttConnection("127.0.0.1", broker.port, "sensor") as sensor:
-                await nurse.until(lambda n: bool(n.statuses), "the agent's status")
-                await publish_chunks(sensor, played, speed=None)
-                await nurse.until(
-                    lambda n: any("event/demo" in reason for reason in n.statuses[-1]["reasons"]), "the reason in words"
-                )
-                assert nurse.statuses[-1]["state"] == "degraded"
-                acl.write_text("topic readwrite vagus/v1/#\n")
-                await broker.restart()
-                await nurse.until(heard_all(wanted), "all alerts")
-            await agent.stop()
+        async with ward(tmp_path, acl_file=acl) as (broker, _, nurse, sensor):
+            await publish_chunks(sensor, played, speed=None)
+            await nurse.until(
+                lambda n: any("event/demo" in reason for reason in n.statuses[-1]["reasons"]), "the reason in words"
+            )
+            assert nurse.statuses[-1]["state"] == "degraded"
+            acl.write_text("topic readwrite vagus/v1/#\n")
+            await broker.restart()
+            await nurse.until(heard_all(wanted), "all alerts")
 
     run(scenario())
