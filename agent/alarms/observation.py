@@ -65,7 +65,29 @@ class SignalLost:
     reason: str
 
 
-Observation = Beat | Quality | SignalStart | SignalLost
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a model said of one window of signal."""
+
+    task: str
+    """Which model: "rhythm" or "vf"."""
+    start_ns: int
+    """Start of the window."""
+    at_ns: int
+    """Stream time at which this was known."""
+    label: str
+    """The likeliest answer."""
+    probability: float
+    """Its calibrated probability."""
+    probabilities: tuple[float, ...]
+    """Calibrated probabilities of all the pack's labels, in the pack's order."""
+    unsure: bool = False
+    """The conformal prediction set holds more or less than one answer: the model abstains."""
+    usable: bool = True
+    """False where part of the window that decides did not pass the quality gate."""
+
+
+Observation = Beat | Quality | Prediction | SignalStart | SignalLost
 
 
 @dataclass(frozen=True, slots=True)
