@@ -36,5 +36,5 @@ def attribution(asked: Asked, model: PackModel) -> Attribution:
         label=asked.label,
         t0_ns=asked.anchor_ns - round(wanted.before_s * NS_PER_S),
         piece_s=round((high - low) * span_s / wanted.samples, 6),
-        falls=tuple(round(fall, 4) for fall in falls.tolist()),
+        falls=tuple(round(fall, 2) for fall in falls.tolist()),
     )

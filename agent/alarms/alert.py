@@ -83,7 +83,7 @@ class Attribution:
     """Start of the first piece."""
     piece_s: float
     falls: tuple[float, ...]
-    """Per piece, by how much the answer's probability falls without it."""
+    """Per piece, by how much the answer's log odds fall without it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

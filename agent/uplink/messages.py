@@ -69,7 +69,7 @@ class PredictionModel(_Model):
 
 
 class AttributionModel(_Model):
-    """What of the signal spoke for an answer: by how much its probability falls without each piece."""
+    """What of the signal spoke for an answer: by how much its log odds fall without each piece."""
 
     task: str
     label: str
