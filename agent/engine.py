@@ -14,9 +14,18 @@ import numpy as np
 
 from agent import __version__
 from agent.alarms.alert import AlertEvent
-from agent.alarms.observation import Beat, BeatStatus, Condition, Observation, Quality, SignalLost, SignalStart
+from agent.alarms.observation import (
+    Beat,
+    BeatStatus,
+    Condition,
+    Observation,
+    Prediction,
+    Quality,
+    SignalLost,
+    SignalStart,
+)
 from agent.explanation import explained
-from agent.inference import Inputs, Models
+from agent.inference import Inputs, Models, stacked
 from agent.patient import CLOCK_STEP_HOLD_NS, PatientState, Person, StreamState
 from agent.signal.beat_features import AFTER_SAMPLES, BEFORE_SAMPLES, BeatFeatures
 from agent.signal.beats import BeatMark, QrsDetector
@@ -25,6 +34,7 @@ from agent.signal.lead import analysis_lead
 from agent.signal.quality import SignalQuality
 from agent.signal.resample import ANALYSIS_RATE_HZ, Resampler
 from agent.signal.track import ANALYSIS_STEP_NS, EcgTrack
+from agent.windows import KEPT_SAMPLES, QUESTIONS
 from firmware_bridge.chunk import NS_PER_S, Chunk, Gap, Stream
 
 SNAPSHOT_FORMAT = 1
@@ -59,6 +69,7 @@ class Engine:
         watch: Callable[[str, Observation], None] | None = None,
     ) -> None:
         self._models = models
+        self._by_task = models.by_task
         self._watch = watch
         self._late_after_ns = round(late_after_s * NS_PER_S)
         self._filters = EcgFilters(mains_hz)
@@ -90,6 +101,7 @@ class Engine:
             ]
             self._condition(pieces)
             self._classify(pieces)
+            self._ask(pieces)
             self._decide(pieces, events, now_ns)
         if now_ns is not None:
             self._let_time_pass(now_ns, events)
@@ -229,6 +241,7 @@ class Engine:
                 for second in quality[row]:
                     start_ns, end_ns = track.time_ns(second.start_index), track.time_ns(second.end_index)
                     piece.seen.append(Quality(start_ns, end_ns, second.good, second.reason, second.activity_mv))
+                    track.judge(second.good)
                 for mark in marks[row]:
                     if mark.status == "confirmed":
                         piece.confirmed.append(mark)
@@ -239,8 +252,8 @@ class Engine:
     def _classify(self, pieces: list[_Piece]) -> None:
         """One batch over the new beats of all patients."""
         beats = [(piece.patient, *self._features_of(piece, mark)) for piece in pieces for mark in piece.confirmed]
-        model = self._models.beat
-        answers = iter(model.answer([inputs for _, _, inputs in beats if inputs is not None]) if model else ())
+        model, windows = self._models.beat, [inputs for _, _, inputs in beats if inputs is not None]
+        answers = iter(model.answer(stacked(windows)) if model and windows else ())
         for patient, beat, inputs in beats:
             said = next(answers, None) if inputs is not None else None
             if said is None or inputs is None:
@@ -263,6 +276,34 @@ class Engine:
         signal, context = self._features.push(track.features, window.astype(np.float64), r_ns)
         return beat, {"signal": signal, "context": context}
 
+    def _ask(self, pieces: list[_Piece]) -> None:
+        """What is asked by the clock: one batch a model over the windows of all patients."""
+        for task, question in QUESTIONS.items():
+            model = self._by_task.get(task)
+            asked = [
+                (piece, end)
+                for piece in pieces
+                for end in question.ends(piece.track.count - len(piece.x), piece.track.count)
+            ]
+            if model is None or not asked:
+                continue
+            inputs = question.inputs([(piece.track, end) for piece, end in asked])
+            for row, ((piece, end), said) in enumerate(zip(asked, model.answer(inputs), strict=True)):
+                track = piece.track
+                piece.seen.append(
+                    Prediction(
+                        task=task,
+                        start_ns=track.time_ns(max(0, end - question.window)),
+                        at_ns=track.time_ns(end),
+                        label=said.label,
+                        probability=said.probability,
+                        probabilities=said.probabilities,
+                        unsure=said.unsure,
+                        usable=question.usable(track, end),
+                        inputs={name: value[row].astype(np.float16) for name, value in inputs.items()},
+                    )
+                )
+
     def _decide(self, pieces: list[_Piece], events: dict[str, list[AlertEvent]], now_ns: int | None) -> None:
         """Show each patient's rules what became known, in stream-time order."""
         for piece in pieces:
@@ -271,7 +312,7 @@ class Engine:
                 for observation in seen:
                     self._watch(piece.patient.person.id, observation)
             events[piece.patient.person.id] += piece.patient.observe(seen, piece.track.frontier_ns, now_ns)
-            piece.track.trim()
+            piece.track.trim(KEPT_SAMPLES)
 
     def _released(self, piece: _Piece) -> list[Observation]:
         """Classified beats whose second has been judged; the others wait, at most one second."""

@@ -234,5 +234,12 @@ class PatientState:
 
 
 def _order(seen: Observation) -> tuple[int, int, int]:
-    """By the time it was known; at the same time quality first, so that it gates the beats; then by R peak."""
-    return (seen.at_ns, 0, 0) if not isinstance(seen, Beat) else (seen.at_ns, 1, seen.r_ns)
+    """By the time it was known; at the same time quality first, so that it gates the beats, in the order of their R
+    peaks; and what was asked about a window last."""
+    match seen:
+        case Beat():
+            return (seen.at_ns, 1, seen.r_ns)
+        case Prediction():
+            return (seen.at_ns, 2, 0)
+        case _:
+            return (seen.at_ns, 0, 0)

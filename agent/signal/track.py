@@ -22,6 +22,7 @@ STRIP_S = 10.0
 KEEP_S = STRIP_S + 2.0
 """Native signal kept between steps: a strip, and the decision delay before it."""
 ANALYSIS_STEP_NS = NS_PER_S // ANALYSIS_RATE_HZ
+_REMEMBERED = (1 << 64) - 1
 
 
 @dataclass(slots=True)
@@ -41,6 +42,10 @@ class EcgTrack:
     morphology: npt.NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
     count: int = 0
     """Analysis samples of this run so far; `morphology` holds the last of them."""
+    judged: int = 0
+    """Whole seconds of the run that were judged for quality; `good` says of the last of them which passed."""
+    good: int = 0
+    """Bit k: whether the second k before the last judged one passed the quality gate; 64 of them."""
     anchors: list[tuple[int, int, int]] = field(default_factory=list)
     """(native count, analysis count, stream time): the time line since the run began and at every slip of the clock."""
 
@@ -74,10 +79,25 @@ class EcgTrack:
         self.morphology = np.concatenate((self.morphology, morphology.astype(np.float32)))
         self.count += len(morphology)
 
-    def trim(self) -> None:
-        """Forget what no later decision looks at."""
+    def judge(self, good: bool) -> None:
+        """Whether the run's next second passed the quality gate."""
+        self.judged += 1
+        self.good = (self.good << 1 | good) & _REMEMBERED
+
+    def good_seconds(self, end: int, seconds: int) -> int:
+        """How many of the `seconds` (up to 64) before analysis sample `end` passed the quality gate."""
+        back = self.judged - end // ANALYSIS_RATE_HZ
+        return (self.good >> back & ((1 << seconds) - 1)).bit_count()
+
+    def path(self, start: int, end: int) -> npt.NDArray[np.float32]:
+        """Samples [start, end) of the morphology path, which `morphology` must still hold."""
+        first = self.count - len(self.morphology)
+        return self.morphology[start - first : end - first]
+
+    def trim(self, keep: int) -> None:
+        """Forget what no later decision looks at: `keep` samples of the morphology path remain."""
         self.native = self.native[-round(KEEP_S * self.stream.rate_hz) :].copy()
-        self.morphology = self.morphology[-3 * ANALYSIS_RATE_HZ :].copy()
+        self.morphology = self.morphology[-keep:].copy()
 
     def time_ns(self, count: int) -> int:
         """Stream time of analysis sample `count` of this run."""
