@@ -145,7 +145,7 @@ def _replay(args: argparse.Namespace) -> int:
 
 
 def _annotate(args: argparse.Namespace) -> int:
-    from agent.evaluate import annotate_command
+    from agent.annotate import annotate_command
 
     return annotate_command(args)
 

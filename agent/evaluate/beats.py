@@ -1,4 +1,4 @@
-"""Recordings through the live engine, scored against reference annotations: `vagus evaluate`, `vagus annotate`."""
+"""How well beats are found and told apart: `vagus evaluate beats`."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from agent.alarms.observation import Beat
 from agent.inference import shipped_models
 from agent.ingest.replay import EPOCH_NS
-from agent.ingest.wfdb import RecordError, read_annotations, read_header, write_annotations
-from agent.replay import Observed, observe
-from agent.scoring import AAMI_CLASS, LEARNING_S, BeatScore, format_table, gross, score_beats, worst
+from agent.ingest.wfdb import RecordError, read_annotations, read_header
+from agent.replay import observe
+from agent.scoring import AAMI_CLASS, LEARNING_S, BeatScore, aami_class, format_table, gross, score_beats, worst
 from agent.signal.lead import analysis_lead
 from firmware_bridge.chunk import NS_PER_S
 from models.pack import load, shipped
@@ -26,7 +25,6 @@ from models.pack import load, shipped
 DATABASES = ("mitdb", "svdb")
 PACED = frozenset({"102", "104", "107", "217"})
 """Scored apart: a pacemaker's beats are not in EC57's aggregate."""
-ANNOTATOR = "vagus"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +57,7 @@ def evaluate_record(path: Path) -> RecordResult:
         times_s,
         found_s,
         reference_class=classes,
-        test_class=[aami_class(beat) for beat in seen.beats],
+        test_class=[aami_class(beat.label) for beat in seen.beats],
         exclude_s=not_scored(reference.symbol, reference.aux, reference.sample / header.rate_hz, header.duration_s),
     )
     return RecordResult(
@@ -72,15 +70,10 @@ def evaluate_record(path: Path) -> RecordResult:
         coverage=seen.coverage,
         duration_s=header.duration_s,
         rows=tuple(
-            (path.name, round(t * header.rate_hz), aami_class(beat), beat.probability)
+            (path.name, round(t * header.rate_hz), aami_class(beat.label), beat.probability)
             for t, beat in zip(found_s.tolist(), seen.beats, strict=True)
         ),
     )
-
-
-def aami_class(beat: Beat) -> str:
-    """The class a beat is scored, listed and annotated as: one the model was not asked about is unclassifiable."""
-    return beat.label or "Q"
 
 
 def not_scored(
@@ -100,7 +93,7 @@ def not_scored(
     return [*out, (began_s, end_s)] if began_s is not None else out
 
 
-def evaluate_command(args: argparse.Namespace) -> int:
+def evaluate_beats(args: argparse.Namespace) -> int:
     """`vagus evaluate beats --data DIR`: one table a database, JSON and predictions where asked."""
     names = args.records or [
         f"{database}/{path.stem}" for database in DATABASES for path in sorted((args.data / database).glob("*.atr"))
@@ -200,30 +193,3 @@ def _seen_in_training(database: str, scored: Sequence[RecordResult]) -> str:
 
 def _confusion(total: BeatScore) -> dict[str, int]:
     return {f"{truth}->{called}": n for (truth, called), n in sorted(total.confusion.items())}
-
-
-def annotate_command(args: argparse.Namespace) -> int:
-    """`vagus annotate RECORD… --out DIR`: RECORD.vagus beside what WFDB's bxb reads, and the latency that it took."""
-    args.out.mkdir(parents=True, exist_ok=True)
-    for path in args.records:
-        try:
-            header = read_header(path)
-            seen = observe(path, shipped_models())
-        except (RecordError, OSError) as error:
-            sys.stderr.write(f"vagus annotate: {error}\n")
-            return 2
-        _write(args.out / f"{path.name}.{ANNOTATOR}", seen, header.rate_hz)
-        latency = [(beat.at_ns - beat.r_ns) / NS_PER_S for beat in seen.beats]
-        worst_s = max(latency, default=0.0)
-        sys.stdout.write(
-            f"{path.name}: {len(seen.beats)} beats, each decided at most {worst_s:.2f} s after its R peak\n"
-        )
-    return 0
-
-
-def _write(path: Path, seen: Observed, rate_hz: float) -> None:
-    """Beats with their class at the R peak; each second of poor signal as `~`."""
-    marks = [(round((beat.r_ns - EPOCH_NS) * rate_hz / NS_PER_S), aami_class(beat)) for beat in seen.beats]
-    marks += [(round((s.start_ns - EPOCH_NS) * rate_hz / NS_PER_S), "~") for s in seen.seconds if not s.good]
-    marks.sort()
-    write_annotations(path, np.array([m[0] for m in marks], np.int64), [m[1] for m in marks])
