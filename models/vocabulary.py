@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
+
+Task = Literal["qrs", "beat", "rhythm", "vf"]
+"""What a pack is asked: where beats are; what each beat is; which rhythm; whether a rhythm is shockable."""
 
 BeatLabel = Literal["N", "S", "V", "F", "Q"]
 """AAMI EC57 beat classes: normal, supraventricular ectopic, ventricular ectopic, fusion, unclassifiable or paced."""
+
+LABELS: dict[Task, frozenset[str]] = {
+    "qrs": frozenset({"beat"}),
+    "beat": frozenset(get_args(BeatLabel)),
+    "rhythm": frozenset({"N", "A", "O", "~"}),
+    "vf": frozenset({"other", "shockable"}),
+}
+"""The answers the agent understands. Rhythm: sinus, atrial fibrillation, other, too noisy to say (CinC 2017)."""
 
 PrepareStep = Literal["median_baseline", "decimate_2", "scale_normal_qrs", "difference_to_normal", "asinh_compress"]
 """Steps between the morphology path at 250 Hz and a network's `signal` input, in the order they are listed."""
@@ -67,3 +78,15 @@ _HISTORY = tuple(
 
 BEAT_CONTEXT: tuple[str, ...] = (*_RR, *_SHAPE, *_HISTORY)
 """Every context feature the agent computes for a beat (agent/signal/beat_features.py), in that module's order."""
+
+QRS_CONTEXT: tuple[str, ...] = ()
+RHYTHM_CONTEXT: tuple[str, ...] = ()
+VF_CONTEXT: tuple[str, ...] = ()
+
+CONTEXT: dict[Task, tuple[str, ...]] = {
+    "qrs": QRS_CONTEXT,
+    "beat": BEAT_CONTEXT,
+    "rhythm": RHYTHM_CONTEXT,
+    "vf": VF_CONTEXT,
+}
+"""Per task, the context features that the agent computes, in order."""

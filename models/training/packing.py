@@ -132,8 +132,9 @@ def _write_manifest(folder: Path, facts: Facts) -> None:
     channels, samples = SIGNAL_SHAPE
     tables: dict[str, dict[str, Any]] = {
         "": {
-            "schema": 1,
+            "schema": 2,
             "id": folder.name,
+            "task": "beat",
             "version": VERSION,
             "title": TITLE,
             "intended_use": INTENDED_USE,
