@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from agent.signal.filters import MORPHOLOGY_DELAY
 from agent.signal.resample import ANALYSIS_RATE_HZ
+from models.vocabulary import RHYTHM_CONTEXT
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -33,66 +34,11 @@ HOP_S = 4.0
 SAMPLES = round(BEFORE_S * RATE_HZ)
 SIGNAL_SHAPE = (2, SAMPLES)
 """Channels (ECG, RR interval) and samples at 62.5 Hz of the signal input; a run shorter than that fills its end."""
-CONTEXT = (
-    "seconds_known",
-    "beats_per_second",
-    "rr_median",
-    "rr_count",
-    "rr_step_median",
-    "rr_step_mean",
-    "rr_step_rms",
-    "rr_step_below_3",
-    "rr_step_3_to_6",
-    "rr_step_6_to_12",
-    "rr_step_12_to_25",
-    "rr_step_above_25",
-    "rr_q10",
-    "rr_q25",
-    "rr_q75",
-    "rr_q90",
-    "rr_entropy_5",
-    "rr_entropy_12",
-    "rr_matches_5",
-    "rr_matches_12",
-    "rr_correlation_1",
-    "rr_correlation_2",
-    "rr_correlation_3",
-    "rr_step_correlation_1",
-    "rr_early_share",
-    "rr_late_share",
-    "rr_early_late_share",
-    "rr_both_steps_6",
-    "rr_both_steps_12",
-    "rr_calm_share",
-    "rr_calm_step_rms",
-    "rr_turning_share",
-    "rr_steady_run_share",
-    "rr_bend_median",
-    "rr_shortest",
-    "rr_longest",
-    "beat_likeness_mean",
-    "beat_likeness_deviation",
-    "beat_unlike_share",
-    "beat_unlike_early_share",
-    "p_energy",
-    "p_consistency",
-    "p_range",
-    "p_place",
-    "p_beat_energy",
-    "t_energy",
-    "t_consistency",
-    "qrs_width",
-    "qrs_polarity",
-    "qrs_deviation",
-    "amplitude",
-    "hiss",
-    "baseline",
-    "loud_seconds",
-    "quiet_seconds",
-    "extreme",
-)
-"""Names of the context features, all within ± LIMIT."""
+CONTEXT = RHYTHM_CONTEXT
+PREPARE = ("decimate_4", "straight_baseline", "scale_typical_second", "asinh_compress", "rr_track")
+"""What is done to a window, in order: a pack's manifest must name the same."""
 LIMIT = 4.0
+"""All context features lie within plus and minus this."""
 
 MAX_BEATS = 64
 """The last so many beats count: half a minute at 128 a minute."""

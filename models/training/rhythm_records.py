@@ -16,12 +16,13 @@ import wfdb
 
 from agent.signal.lead import analysis_lead
 from models.training.datasets import DS1, RefusedRecordError, assert_disjoint
+from models.vocabulary import RHYTHM_LABELS
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
 
-LABELS = ("N", "A", "O", "~")
+LABELS = RHYTHM_LABELS
 """CinC 2017's classes: normal sinus rhythm, atrial fibrillation, another rhythm, too noisy to tell."""
 NOT_A = len(LABELS)
 """Known not to be atrial fibrillation, without saying which of the others it is."""
