@@ -18,7 +18,15 @@ LABELS: dict[Task, frozenset[str]] = {
 }
 """The answers the agent understands. Rhythm: sinus, atrial fibrillation, other, too noisy to say (CinC 2017)."""
 
-PrepareStep = Literal["median_baseline", "decimate_2", "scale_normal_qrs", "difference_to_normal", "asinh_compress"]
+PrepareStep = Literal[
+    "median_baseline",
+    "decimate_2",
+    "scale_normal_qrs",
+    "difference_to_normal",
+    "asinh_compress",
+    "moving_mean_baseline",
+    "scale_window_and_level",
+]
 """Steps between the morphology path at 250 Hz and a network's `signal` input, in the order they are listed."""
 
 _RR = (
