@@ -31,10 +31,10 @@ HOP = round(HOP_S * ANALYSIS_RATE_HZ)
 STEP = HOP // STEPS
 """Samples a step."""
 FIRST_STEP = 350
-"""Where in the window the first step begins: 600 ms of the path follow the last, for a beat is known by what follows."""
+"""Where in the window the first step begins: 600 ms of path follow the last, for a beat is known by what follows."""
 AGREEMENT_S = 10.0
 MATCH_S = 0.150
-_MATCH = round(MATCH_S * ANALYSIS_RATE_HZ)
+_MATCH = int(MATCH_S * ANALYSIS_RATE_HZ)
 _NEVER = 1 << 62
 BEAT_SUM = 0.9
 """Least sum of the probabilities of three neighbouring steps that is a beat."""
@@ -62,16 +62,19 @@ def prepare(windows: Signal) -> Float32:
     """
     if windows.ndim != 2 or windows.shape[1] != WINDOW:
         raise ValueError(f"windows have shape {windows.shape}, expected (rows, {WINDOW})")
-    halved = 0.5 * (windows[:, ::2] + windows[:, 1::2])
-    halved = halved - halved[:, :1]
-    sums = np.cumsum(halved, axis=1)
-    around = sums[:, _SMOOTH:] - sums[:, :-_SMOOTH]  # around[:, i]: halved[:, i + 1 … i + 25]
+    centred = (windows - windows[:, :1]).astype(np.float32)
+    halved = np.float32(0.5) * (centred[:, ::2] + centred[:, 1::2])
+    sums = np.cumsum(halved, axis=1, dtype=np.float32)
+    around = (sums[:, _SMOOTH:] - sums[:, :-_SMOOTH]) / np.float32(_SMOOTH)  # around[:, i]: halved[:, i + 1 … i + 25]
     half = _SMOOTH // 2
-    quick = halved[:, half + 1 : half + 1 + around.shape[1]] - around / _SMOOTH
+    quick = halved[:, half + 1 : half + 1 + around.shape[1]] - around
     size = np.abs(quick)
-    scale = np.maximum(size.max(axis=1, keepdims=True), _LEAST_SCALE_MV)
-    both = np.stack((quick / scale, quick / (size + _LEVEL_MV)), axis=1)
-    return both[:, :, -SIGNAL_SHAPE[1] :].astype(np.float32)
+    scale = np.maximum(size.max(axis=1, keepdims=True), np.float32(_LEAST_SCALE_MV))
+    kept = quick[:, -SIGNAL_SHAPE[1] :]
+    both = np.empty((len(windows), *SIGNAL_SHAPE), dtype=np.float32)
+    both[:, 0] = kept / scale
+    both[:, 1] = kept / (size[:, -SIGNAL_SHAPE[1] :] + np.float32(_LEVEL_MV))
+    return both
 
 
 @dataclass(slots=True, eq=False)
@@ -128,18 +131,20 @@ class SecondOpinion:
         first = end_index - _KNOWN - HOP
         if state.begun is None:
             state.begun = first
-        values = np.array([*state.tail, *(float(p) for p in probabilities)])
+        values = [*state.tail, *(float(p) for p in probabilities)]
         offset = first - STEP * len(state.tail)
-        state.tail = values[-2 * (_APART + 1) :].tolist()
-        sums = values[:-2] + values[1:-1] + values[2:]  # sums[i] belongs to step i + 1
+        state.tail = values[-2 * (_APART + 1) :]
+        sums = [x + y + z for x, y, z in zip(values, values[1:], values[2:], strict=False)]  # sums[i]: of step i + 1
         found: list[int] = []
-        for i in np.flatnonzero(sums >= BEAT_SUM).tolist():
-            if i < _APART or i + _APART >= len(sums):
+        for i in range(_APART, len(sums) - _APART):
+            if (
+                sums[i] < BEAT_SUM
+                or sums[i] < max(sums[i + 1 : i + _APART + 1])
+                or sums[i] <= max(sums[i - _APART : i])
+            ):
                 continue
-            around = sums[i - _APART : i + _APART + 1]
-            if around.argmax() == _APART:
-                centre = i + 1.5 + (values[i + 2] - values[i]) / sums[i]
-                found.append(offset + round(centre * STEP))
+            centre = i + 1.5 + (values[i + 2] - values[i]) / sums[i]
+            found.append(offset + round(centre * STEP))
         return found
 
 
