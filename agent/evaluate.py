@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from agent.alarms.observation import Beat
+from agent.inference import shipped_models
 from agent.ingest.replay import EPOCH_NS
 from agent.ingest.wfdb import RecordError, read_annotations, read_header, write_annotations
-from agent.replay import Observed, observe, shipped_beat_classifier
+from agent.replay import Observed, observe
 from agent.scoring import AAMI_CLASS, LEARNING_S, BeatScore, format_table, gross, score_beats, worst
 from agent.signal.lead import analysis_lead
 from firmware_bridge.chunk import NS_PER_S
@@ -47,7 +48,7 @@ class RecordResult:
 def evaluate_record(path: Path) -> RecordResult:
     """Stream one annotated record through the engine and score it after EC57."""
     header = read_header(path)
-    seen = observe(path, shipped_beat_classifier())
+    seen = observe(path, shipped_models())
     reference = read_annotations(path.with_suffix(".atr"))
     is_beat = [symbol in AAMI_CLASS for symbol in reference.symbol]
     times_s = reference.sample[is_beat] / header.rate_hz
@@ -207,7 +208,7 @@ def annotate_command(args: argparse.Namespace) -> int:
     for path in args.records:
         try:
             header = read_header(path)
-            seen = observe(path, shipped_beat_classifier())
+            seen = observe(path, shipped_models())
         except (RecordError, OSError) as error:
             sys.stderr.write(f"vagus annotate: {error}\n")
             return 2
