@@ -38,7 +38,7 @@ def annotate_command(args: argparse.Namespace) -> int:
             return 2
         end_ns = EPOCH_NS + round(header.duration_s * NS_PER_S)
         found = episodes(seen.events, end_ns)
-        _write(args.out / f"{path.name}.{ANNOTATOR}", seen, found, header.rate_hz)
+        _write(args.out / f"{path.name}.{ANNOTATOR}", seen, rhythm_changes(found, EPOCH_NS, end_ns), header.rate_hz)
         sys.stdout.write(f"{path.name}: {_summary(seen, found)}\n")
     return 0
 
@@ -58,11 +58,11 @@ def episodes(events: Iterable[AlertEvent], end_ns: int) -> list[Episode]:
     return sorted(out, key=lambda episode: episode[1])
 
 
-def rhythm_changes(found: Iterable[Episode], begin_ns: int) -> list[tuple[int, str]]:
-    """(time, rhythm) from `begin_ns` on, one at every change; where episodes overlap, the graver names the rhythm."""
+def rhythm_changes(found: Iterable[Episode], begin_ns: int, end_ns: int) -> list[tuple[int, str]]:
+    """(time, rhythm) at `begin_ns` and at every change before `end_ns`; the graver of two at once names the rhythm."""
     listed = list(found)
     rank = list(RHYTHM_OF.values())
-    edges = sorted({begin_ns, *(max(t, begin_ns) for _, start, stop in listed for t in (start, stop))})
+    edges = sorted({begin_ns, *(max(t, begin_ns) for _, start, stop in listed for t in (start, stop) if t < end_ns)})
     changes: list[tuple[int, str]] = []
     for at in edges:
         on = [name for name, start, stop in listed if start <= at < stop]
@@ -72,11 +72,11 @@ def rhythm_changes(found: Iterable[Episode], begin_ns: int) -> list[tuple[int, s
     return changes
 
 
-def _write(path: Path, seen: Observed, found: list[Episode], rate_hz: float) -> None:
+def _write(path: Path, seen: Observed, changes: Iterable[tuple[int, str]], rate_hz: float) -> None:
     """Beats with their class at the R peak, changes of rhythm as `+`, each second of poor signal as `~`."""
     marks = [(_sample(beat.r_ns, rate_hz), aami_class(beat.label), "") for beat in seen.beats]
     marks += [(_sample(second.start_ns, rate_hz), "~", "") for second in seen.seconds if not second.good]
-    marks += [(_sample(at_ns, rate_hz), "+", rhythm) for at_ns, rhythm in rhythm_changes(found, EPOCH_NS)]
+    marks += [(_sample(at_ns, rate_hz), "+", rhythm) for at_ns, rhythm in changes]
     marks.sort(key=lambda mark: (mark[0], mark[1] != "+"))
     samples, symbols, aux = zip(*marks, strict=True)
     write_annotations(path, np.array(samples, np.int64), symbols, aux=aux)

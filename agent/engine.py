@@ -31,10 +31,11 @@ from agent.signal.beat_features import AFTER_SAMPLES, BEFORE_SAMPLES, BeatFeatur
 from agent.signal.beats import BeatMark, QrsDetector
 from agent.signal.filters import EcgFilters
 from agent.signal.lead import analysis_lead
-from agent.signal.quality import SignalQuality
+from agent.signal.quality import QualityMark, SignalQuality
 from agent.signal.resample import ANALYSIS_RATE_HZ, Resampler
+from agent.signal.second_opinion import SecondOpinion
 from agent.signal.track import ANALYSIS_STEP_NS, EcgTrack
-from agent.windows import KEPT_SAMPLES, QUESTIONS
+from agent.windows import KEPT_SAMPLES, QUESTIONS, SECOND_OPINION, Question
 from firmware_bridge.chunk import NS_PER_S, Chunk, Gap, Stream
 
 SNAPSHOT_FORMAT = 1
@@ -49,6 +50,7 @@ class _Piece:
     x: np.ndarray[tuple[int], np.dtype[np.float64]]
     seen: list[Observation] = field(default_factory=list)
     confirmed: list[BeatMark] = field(default_factory=list)
+    seconds: list[QualityMark] = field(default_factory=list)
 
 
 class Engine:
@@ -76,6 +78,7 @@ class Engine:
         self._detector = QrsDetector()
         self._quality = SignalQuality()
         self._features = BeatFeatures()
+        self._opinion = SecondOpinion()
         self.patients = {person.id: self._new_patient(person) for person in persons}
 
     def _new_patient(self, person: Person) -> PatientState:
@@ -238,9 +241,8 @@ class Engine:
             for row, piece in enumerate(group):
                 track = piece.track
                 track.append_morphology(morphology[row])
+                piece.seconds = quality[row]
                 for second in quality[row]:
-                    start_ns, end_ns = track.time_ns(second.start_index), track.time_ns(second.end_index)
-                    piece.seen.append(Quality(start_ns, end_ns, second.good, second.reason, second.activity_mv))
                     track.judge(second.good)
                 for mark in marks[row]:
                     if mark.status == "confirmed":
@@ -248,6 +250,7 @@ class Engine:
                     else:
                         r_ns, at_ns = track.time_ns(mark.r_index), track.time_ns(mark.decided_index)
                         piece.seen.append(Beat(r_ns, at_ns, BeatStatus(mark.status)))
+                track.confirm(piece.confirmed)
 
     def _classify(self, pieces: list[_Piece]) -> None:
         """One batch over the new beats of all patients."""
@@ -278,13 +281,10 @@ class Engine:
 
     def _ask(self, pieces: list[_Piece]) -> None:
         """What is asked by the clock: one batch a model over the windows of all patients."""
+        self._judge(pieces)
         for task, question in QUESTIONS.items():
             model = self._by_task.get(task)
-            asked = [
-                (piece, end)
-                for piece in pieces
-                for end in question.ends(piece.track.count - len(piece.x), piece.track.count)
-            ]
+            asked = _ended(question, pieces) if model else []
             if model is None or not asked:
                 continue
             inputs = question.inputs([(piece.track, end) for piece, end in asked])
@@ -301,6 +301,31 @@ class Engine:
                         unsure=said.unsure,
                         usable=question.usable(track, end),
                         inputs={name: value[row].astype(np.float16) for name, value in inputs.items()},
+                    )
+                )
+
+    def _judge(self, pieces: list[_Piece]) -> None:
+        """The quality of each second, with how far the second opinion on its beats agrees."""
+        agreement: dict[tuple[int, int], float | None] = {}
+        model = self._models.qrs
+        asked = _ended(SECOND_OPINION, pieces) if model else []
+        if model:
+            for piece in pieces:
+                piece.track.opinion.detected += piece.confirmed
+        if model and asked:
+            shares = model.probabilities(SECOND_OPINION.inputs([(piece.track, end) for piece, end in asked]))
+            for (piece, end), steps in zip(asked, shares.tolist(), strict=True):
+                agreement[id(piece), end] = self._opinion.push(piece.track.opinion, end, steps, ())
+        for piece in pieces:
+            for second in piece.seconds:
+                piece.seen.append(
+                    Quality(
+                        start_ns=piece.track.time_ns(second.start_index),
+                        at_ns=piece.track.time_ns(second.end_index),
+                        good=second.good,
+                        reason=second.reason,
+                        activity_mv=second.activity_mv,
+                        agreement=agreement.get((id(piece), second.end_index)),
                     )
                 )
 
@@ -376,3 +401,10 @@ class Engine:
             return False
         self.patients[patient_id] = patient
         return True
+
+
+def _ended(question: Question, pieces: Sequence[_Piece]) -> list[tuple[_Piece, int]]:
+    """Whose windows ended among the new samples, and at which sample."""
+    return [
+        (piece, end) for piece in pieces for end in question.ends(piece.track.count - len(piece.x), piece.track.count)
+    ]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from agent.signal import beat_features, vf_window
+from agent.signal import beat_features, rhythm_window, second_opinion, vf_window
 from models.backends import Backend, open_backend
 from models.pack import ModelPack, PackError, available_packs, load, verify
 
@@ -20,6 +20,8 @@ Inputs = Mapping[str, Float32]
 
 INPUTS: dict[str, tuple[tuple[int, int], tuple[str, ...]]] = {
     "beat": (beat_features.SIGNAL_SHAPE, beat_features.CONTEXT),
+    "qrs": (second_opinion.SIGNAL_SHAPE, ()),
+    "rhythm": (rhythm_window.SIGNAL_SHAPE, rhythm_window.CONTEXT),
     "vf": (vf_window.SIGNAL_SHAPE, vf_window.CONTEXT),
 }
 """Per task: the shape of the signal and the names of the context that this version of the agent computes."""

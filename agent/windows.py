@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from agent.signal import vf_window
+from agent.signal import rhythm_window, second_opinion, vf_window
 from agent.signal.resample import ANALYSIS_RATE_HZ
 from agent.signal.track import EcgTrack
 
@@ -55,7 +55,45 @@ def _vf_inputs(places: Sequence[Place]) -> Mapping[str, Float32]:
     return {"signal": signal, "context": context}
 
 
+def _rhythm_inputs(places: Sequence[Place]) -> Mapping[str, Float32]:
+    paths = np.zeros((len(places), rhythm_window.SAMPLES), dtype=np.float32)
+    known = np.empty(len(places), dtype=np.int64)
+    beats = []
+    for row, (track, end) in enumerate(places):
+        last = len(track.thinned) - (track.count // rhythm_window.THIN - end // rhythm_window.THIN)
+        held = track.thinned[max(0, last - rhythm_window.SAMPLES) : last]
+        paths[row, rhythm_window.SAMPLES - len(held) :] = held
+        known[row] = len(held)
+        r_index = np.sort(track.confirmed[track.confirmed[:, 1] < end, 0])
+        start = end - rhythm_window.SAMPLES * rhythm_window.THIN
+        beats.append(r_index[r_index >= max(start, 0)] - start)
+    signal, context = rhythm_window.prepare(paths, known, beats)
+    return {"signal": signal, "context": context}
+
+
+def _qrs_inputs(places: Sequence[Place]) -> Mapping[str, Float32]:
+    windows = np.stack([track.path(end - second_opinion.WINDOW, end) for track, end in places])
+    return {"signal": second_opinion.prepare(windows.astype(np.float64))}
+
+
+SECOND_OPINION = Question(
+    hop=second_opinion.HOP,
+    window=second_opinion.WINDOW,
+    whole=True,
+    judged_s=0,
+    judged_share=0.0,
+    inputs=_qrs_inputs,
+)
+"""The question whose answer is beats."""
 QUESTIONS: dict[str, Question] = {
+    "rhythm": Question(
+        hop=round(rhythm_window.HOP_S * ANALYSIS_RATE_HZ),
+        window=rhythm_window.SAMPLES * rhythm_window.THIN,
+        whole=False,
+        judged_s=round(rhythm_window.BEFORE_S),
+        judged_share=0.8,
+        inputs=_rhythm_inputs,
+    ),
     "vf": Question(
         hop=round(vf_window.HOP_S * ANALYSIS_RATE_HZ),
         window=vf_window.WINDOW_SAMPLES,
@@ -65,7 +103,7 @@ QUESTIONS: dict[str, Question] = {
         inputs=_vf_inputs,
     ),
 }
-"""Per task that is asked by the clock."""
+"""Per task that is asked by the clock for a label."""
 
 KEPT_SAMPLES = max([3 * ANALYSIS_RATE_HZ, *(question.window for question in QUESTIONS.values())])
 """Of the morphology path that must be there between steps: for windows by the clock and around beats."""

@@ -18,7 +18,7 @@ def event(rule: str, phase: Phase, onset_s: int, at_s: int, until_s: int | None 
 
 
 def in_seconds(events: list[AlertEvent]) -> list[tuple[float, str]]:
-    return [(at_ns / NS_PER_S, rhythm) for at_ns, rhythm in rhythm_changes(episodes(events, END_NS), 0)]
+    return [(at_ns / NS_PER_S, rhythm) for at_ns, rhythm in rhythm_changes(episodes(events, END_NS), 0, END_NS)]
 
 
 def test_an_episode_lasts_from_its_onset_to_its_true_end_not_from_alarm_to_all_clear() -> None:
