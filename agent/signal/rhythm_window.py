@@ -276,8 +276,13 @@ def _beat_context(ecg: Float32, known: Int64, of: _Intervals) -> list[Float64]:
     beats = ecg[np.arange(len(ecg))[:, None, None], at]  # (rows, samples, beats)
     beats *= whole[:, None, :]
     qrs = beats[:, _QRS]
-    like = whole & (_likeness(qrs, _mean_beat(qrs, whole)) > 0.7)
-    like = np.where(like.any(axis=1)[:, None], like, whole)
+    # What comes late is no ectopic beat: the mean is drawn from beats like those, also where ectopy is the majority.
+    follows = np.zeros_like(whole)
+    follows[:, 1:] = of.ok & (of.ratio >= _quantile(of.ratio, of.ok, 0.6, 0.0)[:, None])
+    late = whole & follows
+    late = np.where(late.any(axis=1)[:, None], late, whole)
+    like = whole & (_likeness(qrs, _mean_beat(qrs, late)) > 0.7)
+    like = np.where(like.any(axis=1)[:, None], like, late)
     mean = _mean_beat(beats, like)
     likeness = np.where(whole, _likeness(qrs, mean[:, _QRS]), 1.0)
     number = np.maximum(whole.sum(axis=1), 1)
@@ -285,7 +290,7 @@ def _beat_context(ecg: Float32, known: Int64, of: _Intervals) -> list[Float64]:
     spread = np.where(whole, (likeness - average[:, None]) ** 2, 0.0).sum(axis=1) / number
     unlike = likeness < 0.8
     early = np.zeros_like(unlike)
-    early[:, 1:] = of.ok & (of.ratio < -_EARLY)
+    early[:, 1:] = of.ok & (of.ratio < _quantile(of.ratio, of.ok, 0.75, 0.0)[:, None] - _EARLY)
     p_energy, p_beat = _energies(beats[:, _P], mean[:, _P], like)
     t_energy, t_beat = _energies(beats[:, _T], mean[:, _T], like)
     p, core = mean[:, _P], mean[:, _QRS].astype(np.float64)
