@@ -11,8 +11,9 @@ filters, which are linear. Ventricular fibrillation and asystole are stretches w
 from __future__ import annotations
 
 import argparse
+import tempfile
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,28 +23,40 @@ import torch
 import wfdb
 
 from agent.scoring import BeatScore, format_table, gross, score_beats
-from agent.signal.filters import MORPHOLOGY_DELAY, EcgFilters
+from agent.signal.filters import MORPHOLOGY_BAND_HZ, MORPHOLOGY_DELAY, EcgFilters
 from agent.signal.resample import ANALYSIS_RATE_HZ, Resampler
-from agent.signal.second_opinion import FIRST_STEP, HOP, SIGNAL_SHAPE, STEP, STEPS, WINDOW, SecondOpinion, prepare
+from agent.signal.second_opinion import (
+    BEFORE_S,
+    FIRST_STEP,
+    HOP,
+    HOP_S,
+    PREPARE,
+    SIGNAL_SHAPE,
+    STEP,
+    STEPS,
+    WINDOW,
+    SecondOpinion,
+    prepare,
+)
 from models.training import qrs
 from models.training.datasets import Record, assert_disjoint, beat_records, folds, read
-from models.training.noise_stress import add_noise, noise_power, stress_schedule
+from models.training.noise_stress import add_noise, stress_schedule
+from models.training.vf_records import CUDB, VFDB, VfRecord, read_rhythm
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Stretches = list[tuple[float, float]]
 
-# fmt: off
-VFDB = ("418", "420", "423", "424", "425", "426", "427", "429", "430", "602", "609", "612", "614", "615")
-CUDB = (
-    "cu01", "cu02", "cu03", "cu04", "cu05", "cu06", "cu07", "cu08", "cu09",
-)
-# fmt: on
 CHANNELS = 24
 BATCH = 256
-STEPS_OF_TRAINING = 5000
+TRAINING_STEPS = 5000
 DATABASE_WEIGHT = {"mitdb": 2.0, "svdb": 1.0, "cudb": 1.0, "vfdb": 1.0}
 """How often a record of each is drawn."""
+BEATLESS = frozenset({"VF", "VFL", "ASYS"})
+NOT_STILL = frozenset({"vfdb/424", "vfdb/427"})
+"""What is annotated as asystole there has agonal complexes and artefacts in it: of no use as a stretch without beats."""
+STRETCHES = ((0.82, 0.94), (1.06, 1.25))
+"""Every recording is also taken as if it had been made at another rate, between these shares of its own."""
 _SOFT = 1.5
 """A step is a beat's wholly when the R peak is within half a step of its middle, not at all from this many on."""
 
@@ -52,8 +65,6 @@ _SOFT = 1.5
 class Path250:
     """A recording's morphology path and the truth about it."""
 
-    name: str
-    database: str
     patient: str
     leads: Float32
     """(1 or 2, n) mV: the analysed lead first."""
@@ -96,12 +107,8 @@ class Windows:
         self._noises = noises
         self._targets = [targets(path) for path in self._paths]
         self._ends = [_ends(path, weight) for path, (_, weight) in zip(self._paths, self._targets, strict=True)]
-        per_database: dict[str, float] = {}
-        sizes = np.array([len(ends) for ends in self._ends], dtype=float)
-        for path, size in zip(self._paths, sizes, strict=True):
-            per_database[path.database] = per_database.get(path.database, 0.0) + size
-        _ = per_database
-        odds = np.array([DATABASE_WEIGHT[path.database] for path in self._paths]) * (sizes > 0)
+        sizes = np.array([len(ends) for ends in self._ends])
+        odds = np.array([DATABASE_WEIGHT[path.patient.partition("/")[0]] for path in self._paths]) * (sizes > 0)
         self._odds = odds / odds.sum()
 
     def draw(self, count: int) -> tuple[Float32, Float32, Float32]:
@@ -168,10 +175,8 @@ def _ends(path: Path250, weight: Float32) -> npt.NDArray[np.int64]:
     return chosen
 
 
-def fit(
-    paths: Sequence[Path250], noises: dict[str, Float32], seed: int, steps: int = STEPS_OF_TRAINING
-) -> OpinionNetwork:
-    """A network fitted to windows of `paths`; its weights are averaged over the last steps."""
+def fit(paths: Sequence[Path250], noises: dict[str, Float32], seed: int, steps: int = TRAINING_STEPS) -> OpinionNetwork:
+    """A network fitted to windows of `paths`, with `noises` (n,) in mV behind the same filters."""
     torch.manual_seed(seed)
     windows = Windows(paths, noises, seed)
     network = OpinionNetwork()
@@ -224,3 +229,111 @@ def own_beats(probabilities: Float64) -> list[int]:
     for end, row in zip(hop_ends(len(probabilities) * HOP + WINDOW), probabilities.tolist(), strict=False):
         found += opinion.beats(state, int(end), row)
     return found
+
+
+# -- recordings ------------------------------------------------------------------------------------------------------
+
+
+def beat_paths(data: Path, record: Record, noises: dict[str, list[Float64]]) -> list[Path250]:
+    """A recording with annotated beats, as it is, at two other rates, and altered as another day might give it."""
+    recording = read(data, record)
+    out = _paths(
+        record.patient,
+        recording.rate_hz,
+        recording.signals,
+        recording.lead,
+        recording.beat_samples,
+        list(recording.unscored),
+    )
+    rng = np.random.default_rng(zlib.crc32(record.patient.encode()) + 1)
+    case = qrs.altered(qrs.load(data, [record])[0], noises, rng)
+    leads = morphology(case.x)[None].astype(np.float32)
+    unknown = [(low * ANALYSIS_RATE_HZ, high * ANALYSIS_RATE_HZ) for low, high in case.unscored_s]
+    return [*out, Path250(record.patient, leads, case.beats, unknown, _qrs_size_mv(leads, case.beats))]
+
+
+def beatless_paths(data: Path, record: VfRecord) -> list[Path250]:
+    """A vfdb or cudb recording: fibrillation and asystole have no beats, and cudb's other beats are annotated."""
+    recording = read_rhythm(data, record)
+    rate, length = recording.rate_hz, len(recording.signals)
+    beatless = [
+        (span.start_s * rate, span.stop_s * rate)
+        for span in recording.spans
+        if span.rhythm in BEATLESS and not (span.rhythm == "ASYS" and record.patient in NOT_STILL)
+    ]
+    beats = np.empty(0, dtype=np.int64)
+    edges = [0.0, float(length)]
+    if record.database == "cudb":
+        notes = wfdb.rdann(str(data / record.database / record.name), "atr")
+        beats = np.asarray(notes.sample[np.array(notes.symbol) == "N"], dtype=np.int64)
+        edges = sorted([*edges, *beats.tolist()])
+    # A hole of three seconds in the annotation says nothing, unless it is a stretch named above.
+    holes = [(low, high) for low, high in zip(edges, edges[1:], strict=False) if high - low > 3 * rate]
+    for start, stop in beatless:
+        holes = [
+            part
+            for low, high in holes
+            for part in ((low, min(high, start)), (max(low, stop), high))
+            if part[0] < part[1]
+        ]
+    return _paths(record.patient, rate, recording.signals, recording.lead, beats, holes)
+
+
+def _paths(
+    patient: str, rate_hz: float, signals: Float64, lead: int, beats: npt.NDArray[np.int64], unknown: Stretches
+) -> list[Path250]:
+    """At the recording's rate and at two others; `beats` and `unknown` in its own samples."""
+    rng = np.random.default_rng(zlib.crc32(patient.encode()))
+    order = [lead, *[k for k in range(signals.shape[1]) if k != lead][:1]]
+    out = []
+    for share in (1.0, *(rng.uniform(low, high) for low, high in STRETCHES)):
+        resampled = [Resampler(rate_hz * share).push(np.nan_to_num(signals[:, k])) for k in order]
+        leads = np.stack([morphology(x) for x in resampled]).astype(np.float32)
+        scale = ANALYSIS_RATE_HZ / (rate_hz * share)
+        own = np.round(beats * scale).astype(np.int64)
+        stretches = [(low * scale, high * scale) for low, high in unknown]
+        out.append(Path250(patient, leads, own, stretches, _qrs_size_mv(leads, own)))
+    return out
+
+
+def _qrs_size_mv(leads: Float32, beats: npt.NDArray[np.int64]) -> float:
+    """Median peak to peak of the QRS in the first lead; 1 without beats."""
+    inner = beats[(beats > 20) & (beats < leads.shape[1] - 30)][:400] + MORPHOLOGY_DELAY
+    return float(np.median(np.ptp(leads[0][inner[:, None] + np.arange(-12, 13)], axis=1))) if len(inner) else 1.0
+
+
+def filtered_noises(noises: dict[str, list[Float64]]) -> dict[str, Float32]:
+    """Each channel of noise behind the live filters."""
+    return {
+        f"{name}{k}": morphology(channel).astype(np.float32)
+        for name, channels in noises.items()
+        for k, channel in enumerate(channels)
+    }
+
+
+# -- scores ----------------------------------------------------------------------------------------------------------
+
+
+def score(network: OpinionNetwork, cases: Sequence[qrs.Case]) -> list[BeatScore]:
+    """EC57 scores of the network's own beats."""
+    return [
+        score_beats(
+            case.name,
+            case.beats / ANALYSIS_RATE_HZ,
+            np.array(own_beats(opine(network, morphology(case.x)))) / ANALYSIS_RATE_HZ,
+            exclude_s=case.unscored_s,
+        )
+        for case in cases
+    ]
+
+
+def print_stress(network: OpinionNetwork, cases: Sequence[qrs.Case], noise: Float64) -> None:
+    """Error rates of 118 and 119 with electrode motion."""
+    chosen = [case for case in cases if case.name in {"mitdb/118", "mitdb/119"}]
+    for snr_db in (24, 18, 12, 6, 0):
+        noisy = [
+            qrs.Case(c.name, add_noise(c.x, c.beats, noise, snr_db, stress_schedule(len(c.x))), c.beats, ())
+            for c in chosen
+        ]
+        total = gross(score(network, noisy))
+        print(f"em {snr_db:2d} dB: error {100 * total.error_rate:5.2f} % (missed {total.missed}, extra {total.extra})")
