@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import argparse
 
+TASKS = ("beats", "rhythm", "vf")
+
 
 def evaluate_command(args: argparse.Namespace) -> int:
     """`vagus evaluate TASK --data DIR`; 2 where there is nothing to score."""
-    from agent.evaluate.beats import evaluate_beats  # noqa: PLC0415 (a task imports only what it needs)
+    if args.task == "rhythm":
+        from agent.evaluate.rhythm import evaluate_rhythm  # noqa: PLC0415 (a task imports only what it needs)
+
+        return evaluate_rhythm(args)
+    from agent.evaluate.beats import evaluate_beats  # noqa: PLC0415
 
     return evaluate_beats(args)
