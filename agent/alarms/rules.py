@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from agent.alarms.atrial_fibrillation import AtrialFibrillation
 from agent.alarms.ectopy import Bigeminy, PvcBurden, VentricularRun
 from agent.alarms.limits import Limits
 from agent.alarms.rate import NoBeats, RateOutside
@@ -21,6 +22,7 @@ def rhythm_rules(limits: Limits) -> list[Rule]:
         ),
         RateOutside("tachycardia", limits.tachycardia_above_bpm, beats=17, above=True),
         NoBeats("pause", limits.pause_longer_than_s, "Pause", momentary_s=30.0),
+        AtrialFibrillation("atrial_fibrillation", limits.atrial_fibrillation_longer_than_s),
         Bigeminy("ventricular_bigeminy"),
         PvcBurden("pvc_burden", limits.pvc_burden_above_percent),
     ]
