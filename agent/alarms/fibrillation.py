@@ -33,6 +33,8 @@ class Fibrillation:
     _recent: deque[float] = field(default_factory=deque)
     _last_ns: int = 0
     _suspected_ns: int | None = None
+    _likely_ns: int = 0
+    """When the last prediction came that was more likely than not."""
     _onset_ns: int | None = None
 
     def advance(self, to_ns: int) -> list[Condition]:
@@ -62,8 +64,10 @@ class Fibrillation:
         likely = seen.probability if seen.label == SHOCKABLE else 1.0 - seen.probability
         if likely < 0.5:
             self._suspected_ns = None
-        elif self._suspected_ns is None:
-            self._suspected_ns = max(seen.start_ns, seen.at_ns - seconds(self.DECIDING_S))
+        else:
+            self._likely_ns = seen.at_ns
+            if self._suspected_ns is None:
+                self._suspected_ns = max(seen.start_ns, seen.at_ns - seconds(self.DECIDING_S))
         self._recent.append(likely)
         if len(self._recent) > self.AVERAGED:
             self._recent.popleft()
@@ -87,4 +91,4 @@ class Fibrillation:
         onset_ns, self._onset_ns = self._onset_ns, None
         assert onset_ns is not None  # noqa: S101 (called only while active)
         self._forget()
-        return [Condition(self.name, False, onset_ns, at_ns, text)]
+        return [Condition(self.name, False, onset_ns, at_ns, text, until_ns=max(onset_ns, self._likely_ns))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from agent.alarms.atrial_fibrillation import AtrialFibrillation
 from agent.alarms.ectopy import Bigeminy, PvcBurden, VentricularRun
+from agent.alarms.fibrillation import Fibrillation
 from agent.alarms.limits import Limits
 from agent.alarms.rate import NoBeats, RateOutside
 from agent.alarms.rule import Rule
@@ -14,6 +15,7 @@ def rhythm_rules(limits: Limits) -> list[Rule]:
     """The rules of one person, most urgent first; those that the person's limits disable are left out."""
     rules: list[Rule] = [
         NoBeats("asystole", limits.asystole_longer_than_s, "Asystole"),
+        Fibrillation("ventricular_fibrillation"),
         VentricularRun(
             "ventricular_tachycardia", limits.ventricular_tachycardia_beats, limits.ventricular_tachycardia_above_bpm
         ),

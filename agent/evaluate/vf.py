@@ -39,8 +39,9 @@ KIND_OF = {"VFL": "VF", "SLOW_VT": MIXED, "": MIXED}
 """Kinds of rhythm that are scored under another name, or not at all; every other rhythm keeps its own."""
 CSV_HEADER = ("record", "start_s", "end_s", "p_shockable", "label")
 GOALS = {"VF": 0.90, "VT": 0.75, "N": 0.99}
-"""AHA: one-sided 90 % lower bounds, of sensitivity for VF and VT, of specificity for sinus rhythm and (OTHER_GOAL) else."""
+"""AHA: one-sided 90 % lower bounds, of sensitivity for VF and VT, of specificity for sinus rhythm ..."""
 OTHER_GOAL = 0.95
+"""... and for every other rhythm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +63,7 @@ class VfResult:
 
 def evaluate_vf(args: argparse.Namespace) -> int:
     """`vagus evaluate vf --data DIR`: a table for each database, and of all together."""
-    names = args.records or [
-        f"{db}/{path.stem}" for db in DATABASES for path in sorted((args.data / db).glob("*.atr"))
-    ]
+    names = args.records or [f"{db}/{path.stem}" for db in DATABASES for path in sorted((args.data / db).glob("*.atr"))]
     results = in_processes(_evaluate, [(args.data, name) for name in names], "vf")
     if results is None:
         return 2
