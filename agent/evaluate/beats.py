@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import json
-import multiprocessing
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from agent.evaluate.report import Report, in_processes, seen_in_training
 from agent.inference import shipped_models
 from agent.ingest.replay import EPOCH_NS
-from agent.ingest.wfdb import RecordError, read_annotations, read_header
+from agent.ingest.wfdb import read_annotations, read_header
 from agent.replay import observe
 from agent.scoring import AAMI_CLASS, LEARNING_S, BeatScore, aami_class, format_table, gross, score_beats, worst
 from agent.signal.lead import analysis_lead
 from firmware_bridge.chunk import NS_PER_S
-from models.pack import load, shipped
 
 DATABASES = ("mitdb", "svdb")
 PACED = frozenset({"102", "104", "107", "217"})
@@ -98,30 +94,22 @@ def evaluate_beats(args: argparse.Namespace) -> int:
     names = args.records or [
         f"{database}/{path.stem}" for database in DATABASES for path in sorted((args.data / database).glob("*.atr"))
     ]
-    if not names:
-        sys.stderr.write(f"vagus evaluate: no annotated records in {args.data}/{{{','.join(DATABASES)}}}\n")
+    results = in_processes(evaluate_record, [args.data / name for name in names], "beats")
+    if results is None:
         return 2
-    try:
-        with multiprocessing.get_context("spawn").Pool(2) as pool:
-            results = pool.map(evaluate_record, [args.data / name for name in names], chunksize=1)
-    except (RecordError, OSError) as error:
-        sys.stderr.write(f"vagus evaluate: {error}\n")
-        return 2
-    report = {database: _report(results, database) for database in dict.fromkeys(r.database for r in results)}
-    for text in report.values():
-        sys.stdout.write(f"{text['table']}\n\n")
-    if args.json:
-        args.json.write_text(json.dumps(report, indent=1))
-    if args.predictions:
-        with args.predictions.open("w", newline="") as out:
-            writer = csv.writer(out)
-            writer.writerow(("record", "sample", "class", "probability"))
-            for result in results:
-                writer.writerows(result.rows)
+    report = Report()
+    for database in dict.fromkeys(result.database for result in results):
+        report.add(database, *_report(results, database))
+    report.write(
+        args.json,
+        args.predictions,
+        ("record", "sample", "class", "probability"),
+        (row for result in results for row in result.rows),
+    )
     return 0
 
 
-def _report(results: Sequence[RecordResult], database: str) -> dict[str, object]:
+def _report(results: Sequence[RecordResult], database: str) -> tuple[str, dict[str, object]]:
     chosen = [result for result in results if result.database == database]
     scored = [result for result in chosen if result.record not in PACED] or chosen
     total = gross([result.score for result in scored])
@@ -144,7 +132,7 @@ def _report(results: Sequence[RecordResult], database: str) -> dict[str, object]
         score = total.class_score(label)
         figures[f"{name}_sensitivity"] = score.sensitivity
         figures[f"{name}_positive_predictivity"] = score.positive_predictivity
-    return {"table": _table(database, chosen, scored, figures), "figures": figures, "confusion": _confusion(total)}
+    return _table(database, chosen, scored, figures), {**figures, "confusion": _confusion(total)}
 
 
 def _table(
@@ -179,16 +167,8 @@ def _table(
 
 
 def _seen_in_training(database: str, scored: Sequence[RecordResult]) -> str:
-    """How many of these records the models have seen: what is printed of those is no promise about anybody else."""
-    training = load(shipped("beat")).manifest.training
-    seen = {record for source in training.sources if source.database == database for record in source.records}
-    n_seen = len(seen & {result.record for result in scored})
-    if not n_seen:
-        return "the beat pack was not trained on any of these records"
-    return (
-        f"SEEN IN TRAINING: {n_seen} of these {len(scored)} records, by the QRS scorer and by the beat pack; "
-        "for people never seen read models/packs/beat/CARD.md and models/training/NOTES.md"
-    )
+    line = seen_in_training("beat", database, {result.record for result in scored})
+    return f"{line}; the QRS scorer has seen the same, see models/training/NOTES.md" if "SEEN" in line else line
 
 
 def _confusion(total: BeatScore) -> dict[str, int]:

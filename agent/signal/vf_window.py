@@ -34,8 +34,8 @@ SIGNAL_SHAPE = (2, _SAMPLES)
 
 _BASELINE_HALF = 31
 """Half width, in samples at 62.5 Hz, of the moving mean that counts as baseline: one second."""
-_SMALLEST_MV = 0.02
-"""Divisor at least: what is smaller than this is not magnified to the size of a rhythm."""
+_SMALLEST_MV = 0.06
+"""Divisor at least: what is smaller than fine fibrillation (0.2 mV from peak to peak) is not magnified to its size."""
 _LARGEST = 5.0
 _COMPRESS_MV = 0.25
 

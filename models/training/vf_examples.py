@@ -30,6 +30,8 @@ UNKNOWN = -1
 _KIND_OF = {"OTHER": 0, "HGEA": 0, "VER": 0, "NOISE": 1, "ASYS": 2, "VT": 3, "VF": 4, "VFL": 4}
 DECIDING_S = 3.0
 """A window is what its last seconds are: what lies before is context."""
+SLOWED_BPM = (50.0, 125.0)
+FINE_MV = 0.25
 _LAG_S = MORPHOLOGY_DELAY / ANALYSIS_RATE_HZ
 _CHUNK_S = 60.0
 
@@ -137,8 +139,7 @@ def plain_examples(recording: Streamed, every_s: int = 1) -> Examples:
         [recording.morphology[0, end * ANALYSIS_RATE_HZ - WINDOW_SAMPLES : end * ANALYSIS_RATE_HZ] for end in ends]
         or [np.empty(WINDOW_SAMPLES, dtype=np.float32)]
     )[: len(ends)]
-    deciding = round(DECIDING_S)
-    usable = np.array([recording.good[end - deciding : end].all() for end in ends], dtype=np.bool_)
+    usable = _deciding_good(recording, ends)
     return _examples(windows, kinds(recording.spans, ends.astype(np.float64)), ends, usable, recording.patient)
 
 
@@ -147,20 +148,32 @@ def varied_examples(
 ) -> Examples:
     """Altered windows: of each kind, `counts` (mean) for every second there is of it.
 
-    Each has its own place within the second, gain, sign, rate, mix of leads, noise and baseline.
+    Each has its own place within the second, gain, sign, rate, mix of leads, noise and baseline. `counts` of "SLOWED"
+    are drawn from regular fast tachycardia and played so slowly that it is none: OTHER. Windows that do not pass the
+    quality gate are left out.
     """
     ends = np.arange(1, recording.seconds + 1)
     chosen: list[float] = []
     found = kinds(recording.spans, ends.astype(np.float64))
+    found[~_deciding_good(recording, ends)] = UNKNOWN
     for kind, name in enumerate(KINDS):
         places = ends[found == kind].astype(np.float64)
         times = rng.poisson(counts.get(name, 0.0), len(places))
         chosen += np.repeat(places, times).tolist()
-    at = np.array(chosen) - rng.random(len(chosen)) * 0.999
+    fast = ends[found == KINDS.index("VT")].astype(np.float64)
+    slowed = np.repeat(fast, rng.poisson(counts.get("SLOWED", 0.0), len(fast))).tolist()
+    at = np.array([*chosen, *slowed]) - rng.random(len(chosen) + len(slowed)) * 0.999
     kind_at = kinds(recording.spans, at)
+    kind_at[len(chosen) :][kind_at[len(chosen) :] == KINDS.index("VT")] = KINDS.index("OTHER")
     windows, kept = [], []
     for number, (end_s, kind) in enumerate(zip(at.tolist(), kind_at.tolist(), strict=True)):
-        window = _vary(recording.morphology, end_s, kind, noise, rng)
+        rates = _rates(recording, kind)
+        if number >= len(chosen):
+            bpm = _regular_bpm(recording.morphology[0], end_s)
+            if bpm is None:
+                continue
+            rates = (SLOWED_BPM[0] / bpm, SLOWED_BPM[1] / bpm)
+        window = _vary(recording.morphology, end_s, kind, rates, noise, rng)
         if kind != UNKNOWN and window is not None:
             windows.append(window)
             kept.append(number)
@@ -195,12 +208,43 @@ def standstill_examples(noise: Sequence[Float32], count: int, rng: np.random.Gen
     return _named(np.stack(windows), "ASYS", patient)
 
 
+def _deciding_good(recording: Streamed, ends_s: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Whether every deciding second of the windows that end at `ends_s` passed the quality gate."""
+    deciding = round(DECIDING_S)
+    return np.array([recording.good[max(end - deciding, 0) : end].all() for end in ends_s], dtype=np.bool_)
+
+
+def _rates(recording: Streamed, kind: int) -> tuple[float, float]:
+    """How slow and how fast a window of `kind` may be played without becoming another kind."""
+    if kind >= KINDS.index("VT"):
+        return 0.9, 1.25
+    # Some of the people with fibrillation have wide beats in between: played fast, they are tachycardia.
+    return (0.8, 1.2) if recording.patient.startswith(("vfdb/", "cudb/")) else (0.8, 1.6)
+
+
+def _regular_bpm(path: Float32, end_s: float) -> float | None:
+    """Rate of the window that ends at `end_s`, where it repeats itself so well that it has one."""
+    stop = int(end_s * ANALYSIS_RATE_HZ)
+    if stop < WINDOW_SAMPLES:
+        return None
+    piece = path[stop - WINDOW_SAMPLES : stop].astype(np.float64)
+    x = (piece - _smooth(piece))[::4]
+    likeness = np.correlate(x, x, mode="full")[len(x) - 1 :] / max(float(x @ x), 1e-9)
+    lags = np.arange(10, 30)  # 0.16 to 0.47 s
+    best = int(lags[np.argmax(likeness[lags])])
+    return 60.0 * ANALYSIS_RATE_HZ / 4 / best if likeness[best] > 0.7 else None
+
+
 def _vary(
-    morphology: Float32, end_s: float, kind: int, noise: Sequence[Float32], rng: np.random.Generator
+    morphology: Float32,
+    end_s: float,
+    kind: int,
+    rates: tuple[float, float],
+    noise: Sequence[Float32],
+    rng: np.random.Generator,
 ) -> Float64 | None:
     """One altered window that ends at `end_s`; None where the recording does not hold all of it."""
-    slowest, fastest = (0.9, 1.25) if kind >= KINDS.index("VT") else (0.8, 1.35)
-    rate = float(rng.uniform(slowest, fastest))
+    rate = float(rng.uniform(*rates))
     stop = end_s * ANALYSIS_RATE_HZ
     start = stop - WINDOW_SAMPLES * rate
     if start < 0 or stop > morphology.shape[1]:
@@ -212,7 +256,14 @@ def _vary(
         piece = np.cos(angle) * piece + np.sin(angle) * morphology[1, first:last]
     place = start - first + np.arange(WINDOW_SAMPLES) * rate
     window = np.interp(place, np.arange(len(piece)), piece)
-    window = window * _log_uniform(rng, 0.45, 2.2) * (-1.0 if rng.random() < 0.5 else 1.0)
+    gain = _log_uniform(rng, 0.45, 2.2)
+    height = float(np.median(np.ptp(window[: len(window) // 250 * 250].reshape(-1, 250), axis=1)))
+    if kind == KINDS.index("ASYS"):
+        gain = min(gain, 1.0)
+    elif kind >= KINDS.index("VT"):
+        # Smaller than FINE_MV it would not be shockable.
+        gain = max(gain, min(1.0, FINE_MV / max(height, 1e-6)))
+    window = window * gain * (-1.0 if rng.random() < 0.5 else 1.0)
     if kind != KINDS.index("ASYS"):
         if rng.random() < 0.4:
             size = float(np.std(window - _smooth(window)))

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import wfdb
 
 from agent.signal.lead import analysis_lead
-from models.training.datasets import AAMI, Record, RefusedRecordError
+from models.training.datasets import AAMI, RHYTHM_RATE_HZ, Record, RefusedRecordError
 
 Float64 = npt.NDArray[np.float64]
 
@@ -124,6 +124,22 @@ def read_rhythm(data: Path, record: Record | VfRecord) -> RhythmRecording:
     beats_s = notes.sample[np.isin(notes.symbol, list(AAMI))] / header.fs
     spans = tuple(_rated(span, beats_s) for span in spans)
     return RhythmRecording(record.patient, float(header.fs), signals, analysis_lead(header.sig_name), spans)
+
+
+def read_challenge(data: Path, every: int = 1) -> list[RhythmRecording]:
+    """Every `every`-th recording of CinC 2017, none of them with a rhythm to shock; empty where the data are not there."""
+    folder = data / "cinc2017"
+    table = folder / "REFERENCE-v3.csv"
+    if not table.exists():
+        return []
+    recordings: list[RhythmRecording] = []
+    for row in table.read_text(encoding="ascii").split()[::every]:
+        name, label = row.split(",")
+        record = wfdb.rdrecord(str(folder / "training2017" / name))
+        signals = np.asarray(record.p_signal, dtype=np.float64)
+        span = Span(0.0, len(signals) / RHYTHM_RATE_HZ, "NOISE" if label == "~" else "OTHER")
+        recordings.append(RhythmRecording(f"cinc2017/{name}", RHYTHM_RATE_HZ, signals, 0, (span,)))
+    return recordings
 
 
 def rhythm_spans(symbols: list[str], notes: list[str], times_s: Float64, duration_s: float) -> tuple[Span, ...]:
