@@ -219,7 +219,7 @@ def print_distribution(title: str, value: Float64) -> None:
 
 
 def challenge(data: Path, opine: Opine) -> None:
-    """The Challenge's alarms: agreement when they sounded; asystole alarms of ours, true and false, with and without."""
+    """The Challenge's alarms: agreement when they sounded; our own alarms, true and false, with and without."""
     table = [line.split(",") for line in (data / "cinc2015" / "ALARMS").read_text(encoding="ascii").split()]
     at_alarm: dict[str, list[float]] = {}
     ours: dict[str, list[list[str]]] = {"1": [[], []], "0": [[], []]}
