@@ -44,7 +44,7 @@ def record(folder: Path, name: str, seed: int, script: Sequence[Episode]) -> Pat
 
 def notes(*rows: tuple[float, str, str]) -> Annotations:
     at = np.array([round(250 * t_s) for t_s, _, _ in rows], dtype=np.int64)
-    nothing = np.zeros(n, np.int8)
+    nothing = np.zeros(len(rows), np.int8)
     return Annotations(
         at, tuple(r[1] for r in rows), tuple(r[2] for r in rows), nothing, nothing.astype(np.uint8), nothing
     )
