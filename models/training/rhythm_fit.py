@@ -102,7 +102,9 @@ def draw(pool: Pool, chosen: Int64, recipe: Recipe, rng: np.random.Generator) ->
     return windows
 
 
-def _of_one_rhythm(source: Sequence[Streamed], rng: np.random.Generator, recipe: Recipe) -> tuple[Streamed, tuple[int, int]]:
+def _of_one_rhythm(
+    source: Sequence[Streamed], rng: np.random.Generator, recipe: Recipe
+) -> tuple[Streamed, tuple[int, int]]:
     """A window of a random long recording, every second one in fibrillation where there is any."""
     want_a = rng.random() < 0.5
     holders = [s for s in source if any(label == _A for _, label in s.rhythms) == want_a] or list(source)
