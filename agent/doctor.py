@@ -32,7 +32,7 @@ _CONNECT_TIMEOUT_S = 8.0
 _FALLBACK_S = 1.5
 """Time after a first refusal in which the older protocol may still be accepted."""
 _FSYNCS = 16
-_REFUSED = "see what the reason names; the agent goes on without it, and tries again after a day"
+_REFUSED = "see what the reason names; what failed is tried again after a day, what is absent at each start"
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,7 @@ def _packs(state_dir: Path, runtime: str) -> list[Check]:
         return [Check("model packs", False, "models.pack is missing from this installation", "install vagus again")]
     from agent.live_models import live_models  # noqa: PLC0415 - opens the runtimes
 
-    _, states = live_models(state_dir if state_dir.is_dir() else None, runtime, time.time_ns())
+    _, states = live_models(state_dir if state_dir.is_dir() else None, runtime, time.time_ns)
     checks = []
     for pack in states:
         name = f"model {pack.id}"

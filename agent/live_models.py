@@ -6,12 +6,15 @@ A pack that cannot be used is a fault to be told, never a reason not to start: t
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from agent.inference import INPUTS, Models, PackModel
-from models.backends.probe import choose
+from models.backends import CPU, RUNTIMES
+from models.backends.guarded import GuardedBackend
+from models.backends.probe import choose, quarantine
 from models.manifest import PackError
 from models.pack import ModelPack, available_packs
 from models.store import Live, installed, live
@@ -54,10 +57,11 @@ class PackState:
         return f"{WITHOUT[self.id]}: {self.fault}" if self.fault else ""
 
 
-def live_models(state_dir: Path | None, runtime: str, now_ns: int) -> tuple[Models, list[PackState]]:
+def live_models(state_dir: Path | None, runtime: str, clock: Callable[[], int]) -> tuple[Models, list[PackState]]:
     """The models to ask, and what became of each expected pack.
 
-    `runtime`: a name in models.backends.RUNTIMES or "auto"; `now_ns`: the wall clock, for the quarantine of runtimes.
+    `runtime`: a name in models.backends.RUNTIMES or "auto"; `clock`: the wall clock in ns, for the quarantine of
+    runtimes. A runtime that fails later gives way to the CPU, and its state in the list is replaced then.
     """
     states: dict[str, PackState] = {}
     found: dict[str, Live] = {}
@@ -70,12 +74,14 @@ def live_models(state_dir: Path | None, runtime: str, now_ns: int) -> tuple[Mode
         except PackError as error:
             states[pack_id] = PackState(pack_id, fault=str(error))
     models: dict[str, PackModel] = {}
-    for choice in choose([one.pack for one in found.values()], runtime, state_dir, now_ns):
+    told_of: list[PackState] = []
+    for choice in choose([one.pack for one in found.values()], runtime, state_dir, clock()):
         pack_id = choice.pack.id
         one = found[pack_id]
         told = [f"the installed pack: {one.passed_over}"] if one.passed_over else []
         if choice.backend is not None:
-            models[pack_id] = PackModel(choice.pack, choice.backend)
+            failed = partial(_failed, told_of, choice.pack, choice.backend.name, state_dir, clock)
+            models[pack_id] = PackModel(choice.pack, GuardedBackend(choice.pack, choice.backend, failed))
         states[pack_id] = PackState(
             pack_id,
             choice.runtime,
@@ -84,7 +90,7 @@ def live_models(state_dir: Path | None, runtime: str, now_ns: int) -> tuple[Mode
             "" if choice.backend is not None else str(choice.refused[-1]),
             tuple(told + [str(refusal) for refusal in choice.refused if choice.backend is not None]),
         )
-    told_of = [states[pack_id] for pack_id in ids if pack_id in states]
+    told_of += [states[pack_id] for pack_id in ids if pack_id in states]
     for state in told_of:
         _log(state)
     return Models(**models), told_of
@@ -117,6 +123,16 @@ def _usable(found: Live) -> Live:
             raise
         return Live(live(found.pack.id, None).pack, False, str(error))
     return found
+
+
+def _failed(
+    states: list[PackState], pack: ModelPack, runtime: str, state_dir: Path | None, clock: Callable[[], int], why: str
+) -> None:
+    """`runtime` failed while it ran `pack`, and the CPU has taken over."""
+    refusal = quarantine(pack, RUNTIMES[runtime], why, state_dir, clock())
+    for place, state in enumerate(states):
+        if state.id == pack.id:
+            states[place] = replace(state, runtime=CPU.name, refused=(*state.refused, str(refusal)))
 
 
 def _folder(state_dir: Path | None) -> Path | None:

@@ -60,7 +60,7 @@ class Supervisor:
         self._topics = Topics(config.agent.id)
         self._streams = {place: StreamConfig(*expected) for place, expected in streams(config).items()}
         config.agent.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        models, self._packs = live_models(config.agent.state_dir, config.agent.runtime, time.time_ns())
+        models, self._packs = live_models(config.agent.state_dir, config.agent.runtime, time.time_ns)
         self._persons = _persons(config, self._streams)
         engine = Engine(
             self._persons,
@@ -75,6 +75,7 @@ class Supervisor:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="worker")
         self._queue: asyncio.Queue[Delivery] = asyncio.Queue(QUEUE_DELIVERIES)
         self._stopping = asyncio.Event()
+        self._model_alarms: dict[str, str] = {}
 
     async def run(self) -> None:
         """Run until `stop` is called."""
@@ -95,7 +96,7 @@ class Supervisor:
             decode = source.decode_again if source else _decode_nothing
             resumed = await loop.run_in_executor(self._thread, self._worker.recover, decode)
             log.info("agent %s, vagus %s: %s", self._config.agent.id, __version__, resumed)
-            await loop.run_in_executor(self._thread, self._worker.stand, model_alarms(self._packs), time.time_ns())
+            await self._tell_of_models()
             for connection in (uplink, ingest):
                 if connection is not None:
                     await stack.enter_async_context(connection)
@@ -145,6 +146,10 @@ class Supervisor:
             deliveries = await self._gather()
             now_ns = time.time_ns() if self._wall else None
             events = await loop.run_in_executor(self._thread, self._worker.tick, deliveries, now_ns)
+            if model_alarms(self._packs) != self._model_alarms:
+                await self._tell_of_models()
+                publisher.wake()
+                health.changed()
             for delivery in deliveries:
                 delivery.ack()
             if self._worker.unsaved:
@@ -156,6 +161,12 @@ class Supervisor:
             if events:
                 publisher.wake()
                 _log(events)
+
+    async def _tell_of_models(self) -> None:
+        """Put on disk which models are missing, or run on less than was asked for; what is no longer so ends."""
+        self._model_alarms = model_alarms(self._packs)
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._thread, self._worker.stand, self._model_alarms, time.time_ns())
 
     async def _gather(self) -> Sequence[Delivery]:
         try:

@@ -138,7 +138,22 @@ def test_packs_are_installed_from_a_zip_and_refused_with_the_reason(
     assert "the installed pack is not used" in lines["beat"]["error"]
 
 
-@pytest.mark.parametrize("arguments", [["install"], ["list", "beat.zip"], ["list", "--config", "no-such-file.toml"]])
+def test_a_runtime_that_is_not_here_is_told_and_exit_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+    assert main(["packs", "verify", "--runtime", "openvino-npu", "--json"]) == 1
+    line = json.loads(capsys.readouterr().out.splitlines()[0])
+    assert line["error"].startswith("openvino-npu: absent")
+    assert main(["packs", "verify", "--json"]) == 0
+    line = json.loads(capsys.readouterr().out.splitlines()[0])
+    assert (line["runtime"], line["largest_difference"], line["same_bits_in_any_batch"]) == ("cpu", 0.0, True)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["verify", "--runtime", "abacus"], ["install"], ["list", "beat.zip"], ["list", "--config", "no-such-file.toml"]],
+)
 def test_packs_with_too_few_or_many_words_is_exit_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["packs", *arguments]) == 2
     assert capsys.readouterr().err

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from agent.alarms.alert import AlertEvent, Category, Phase, Priority
 from agent.config_schema import AgentTable
 from agent.live_models import EXPECTED, WITHOUT, check_pack, live_models, model_alarms
 from agent.standing import StandingAlarms
-from models.backends import RUNTIMES, Runtime, probe
+from models.backends import RUNTIMES, Runtime, open_backend, probe
 from models.manifest import MANIFEST_NAME
-from models.pack import PackError, available_packs, load, shipped
+from models.pack import ModelPack, PackError, available_packs, golden, load, shipped
 from models.store import install
 
 NOW_NS = 1_800_000_000_000_000_000
+
+
+def clock() -> int:
+    return NOW_NS
 
 
 @pytest.fixture
@@ -40,7 +46,7 @@ def test_the_config_knows_every_runtime() -> None:
 
 
 def test_shipped_packs_run_and_nothing_is_told(tmp_path: Path) -> None:
-    models, states = live_models(tmp_path, "cpu", NOW_NS)
+    models, states = live_models(tmp_path, "cpu", clock)
     assert models.by_task.keys() == set(EXPECTED)
     for state in states:
         assert (state.runtime, state.installed, state.fault, state.refused) == ("cpu", False, "", ())
@@ -53,10 +59,10 @@ def test_an_installed_pack_is_used_and_one_that_was_damaged_is_told(tmp_path: Pa
     version = load(given).version
     manifest.write_text(manifest.read_text().replace(f'version = "{version}"', 'version = "9.9.9"'))
     install(given, tmp_path / "packs", check_pack)
-    beat = next(state for state in live_models(tmp_path, "cpu", NOW_NS)[1] if state.id == "beat")
+    beat = next(state for state in live_models(tmp_path, "cpu", clock)[1] if state.id == "beat")
     assert (beat.installed, beat.version) == (True, "9.9.9")
     (tmp_path / "packs" / "beat" / "golden.npz").write_bytes(b"")
-    models, states = live_models(tmp_path, "cpu", NOW_NS)
+    models, states = live_models(tmp_path, "cpu", clock)
     beat = next(state for state in states if state.id == "beat")
     assert models.beat is not None
     assert (beat.installed, beat.version, beat.runtime) == (False, version, "cpu")
@@ -65,7 +71,7 @@ def test_an_installed_pack_is_used_and_one_that_was_damaged_is_told(tmp_path: Pa
 
 
 def test_a_pack_that_is_damaged_is_a_fault_and_the_agent_goes_on_without(tmp_path: Path, broken_shipped: Path) -> None:
-    models, states = live_models(tmp_path, "auto", NOW_NS)
+    models, states = live_models(tmp_path, "auto", clock)
     beat = next(state for state in states if state.id == "beat")
     assert models.beat is None
     assert beat.runtime is None
@@ -77,7 +83,7 @@ def test_a_pack_that_is_damaged_is_a_fault_and_the_agent_goes_on_without(tmp_pat
 
 def test_a_pack_that_is_gone_is_a_fault(tmp_path: Path, broken_shipped: Path) -> None:
     shutil.rmtree(broken_shipped / "beat")
-    models, states = live_models(tmp_path, "cpu", NOW_NS)
+    models, states = live_models(tmp_path, "cpu", clock)
     assert models.beat is None
     assert "model_missing:beat" in model_alarms(states)
 
@@ -87,7 +93,7 @@ def test_a_pack_that_answers_otherwise_here_is_a_fault(tmp_path: Path, monkeypat
         raise PackError(Path("golden.npz"), "golden vectors differ by 0.5")
 
     monkeypatch.setattr("models.backends.probe.verify", differs)
-    models, states = live_models(tmp_path, "cpu", NOW_NS)
+    models, states = live_models(tmp_path, "cpu", clock)
     assert models.by_task == {}
     assert all("golden vectors differ" in state.fault for state in states)
 
@@ -96,13 +102,69 @@ def test_an_accelerator_that_fails_is_told_by_reason(tmp_path: Path, monkeypatch
     fakes = {"tensorrt": Runtime("segfaults", "tests.models.fake_runtimes", "onnx"), "cpu": RUNTIMES["cpu"]}
     real = probe.choose
     monkeypatch.setattr("agent.live_models.choose", lambda packs, name, at, now: real(packs, name, at, now, fakes))
-    _, states = live_models(tmp_path, "tensorrt", NOW_NS)
+    _, states = live_models(tmp_path, "tensorrt", clock)
     for state in states:
         assert state.runtime == "cpu"
         assert state.refused == ("segfaults: crashed (SIGSEGV)",)
     assert model_alarms(states)["model_runtime:beat"].startswith("Model beat runs on cpu instead: segfaults: crashed")
-    _, states = live_models(tmp_path, "tensorrt", NOW_NS + 1)
+    _, states = live_models(tmp_path, "tensorrt", clock)
     assert all("quarantined (crashed" in state.refused[0] for state in states)
+
+
+class Fragile:
+    """Works until it is told to break."""
+
+    name = "openvino"
+
+    def __init__(self, pack: ModelPack) -> None:
+        self._real = open_backend(pack)
+        self.breaks: Callable[[np.ndarray], np.ndarray] | None = None
+
+    def run(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
+        logits = self._real.run(inputs)
+        return self.breaks(logits) if self.breaks else logits
+
+
+def unplugged(_: np.ndarray) -> np.ndarray:
+    raise OSError("device is gone")
+
+
+@pytest.mark.parametrize(
+    ("breaks", "why"),
+    [
+        (unplugged, "OSError: device is gone"),
+        (lambda logits: logits * np.float32("nan"), "non-finite"),
+        (lambda logits: logits[:, :1], "gave"),
+    ],
+)
+def test_a_runtime_that_fails_while_it_runs_gives_way_to_the_cpu_and_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, breaks: Callable[[np.ndarray], np.ndarray], why: str
+) -> None:
+    fragile: dict[str, Fragile] = {}
+
+    def choices(packs: list[ModelPack], *_: object) -> list[probe.Choice]:
+        fragile.update({pack.id: Fragile(pack) for pack in packs})
+        return [probe.Choice(pack, fragile[pack.id], ()) for pack in packs]
+
+    monkeypatch.setattr("agent.live_models.choose", choices)
+    models, states = live_models(tmp_path, "openvino", clock)
+    assert models.beat is not None
+    inputs, logits = golden(models.beat.pack)
+    wanted = models.beat.pack.probabilities(logits)
+    assert models.beat.probabilities(inputs).tobytes() == wanted.tobytes()
+    assert (models.beat.runtime, model_alarms(states)) == ("openvino", {})
+
+    with pytest.raises(ValueError, match="inputs are"):
+        models.beat.probabilities({})
+    assert models.beat.runtime == "openvino", "wrong inputs are not its fault"
+
+    fragile["beat"].breaks = breaks
+    assert models.beat.probabilities(inputs).tobytes() == wanted.tobytes(), "the batch that failed is answered"
+    beat = next(state for state in states if state.id == "beat")
+    assert models.beat.runtime == beat.runtime == "cpu"
+    assert why in beat.refused[-1]
+    assert list(model_alarms(states)) == ["model_runtime:beat"]
+    assert "while running" in (tmp_path / probe.QUARANTINE_FILE).read_text()
 
 
 def test_a_pack_that_nothing_asks_is_refused() -> None:
