@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -140,7 +141,7 @@ def af_time_score(
     given = _within(said, scored)
     edges = sorted({*scored, *(edge for part in (*true, *given, *_within(left_out, scored)) for edge in part)})
     seconds = {(a, b): 0.0 for a in (False, True) for b in (False, True)}
-    for start, end in zip(edges[:-1], edges[1:], strict=True):
+    for start, end in itertools.pairwise(edges):
         middle = (start + end) / 2
         if not _holds(left_out, middle):
             seconds[_holds(true, middle), _holds(given, middle)] += end - start

@@ -156,6 +156,10 @@ class Windows:
     def __len__(self) -> int:
         return len(self.label)
 
+    def take(self, index: npt.NDArray[np.bool_] | Int64) -> Windows:
+        """Some of them."""
+        return Windows(*(getattr(self, name)[index] for name in Windows.__slots__))
+
 
 def cut(streamed: Sequence[Streamed], spans: Sequence[tuple[int, int]]) -> Windows:
     """One window of each recording: `spans` are [from, to) in kept samples, at most SAMPLES apart."""

@@ -39,7 +39,7 @@ NSRDB = (
 )
 """Records of the MIT-BIH Normal Sinus Rhythm Database of which the annotations are given; no signal is."""
 VFDB = ("418", "420", "423", "424", "425", "426", "427", "429", "430", "602", "609", "612", "614", "615")
-"""The given records of the MIT-BIH Malignant Ventricular Ectopy Database; 423, 609 and 615 hold fibrillation of the atria."""
+"""The given records of the MIT-BIH Malignant Ventricular Ectopy Database; the atria fibrillate in 423, 609 and 615."""
 # fmt: on
 CINC2017_RATE_HZ = 300.0
 _CINC2017_TABLE = "509a28b85f373aab"
