@@ -41,7 +41,7 @@ class AtrialFibrillation:
     """What the last windows say."""
     _onset_ns: int | None = None
 
-    def advance(self, to_ns: int) -> list[Condition]:  # noqa: ARG002 (a rhythm neither begins nor ends in silence)
+    def advance(self, to_ns: int) -> list[Condition]:
         return []
 
     def see(self, seen: Observation) -> list[Condition]:
