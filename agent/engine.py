@@ -14,17 +14,28 @@ import numpy as np
 
 from agent import __version__
 from agent.alarms.alert import AlertEvent
-from agent.alarms.observation import Beat, BeatStatus, Condition, Observation, Quality, SignalLost, SignalStart
+from agent.alarms.observation import (
+    Beat,
+    BeatStatus,
+    Observation,
+    Prediction,
+    Quality,
+    SignalLost,
+    SignalStart,
+)
 from agent.explanation import explained
-from agent.inference import Inputs, Models
-from agent.patient import CLOCK_STEP_HOLD_NS, PatientState, Person, StreamState
+from agent.inference import Inputs, Models, stacked
+from agent.patient import PatientState, Person
 from agent.signal.beat_features import AFTER_SAMPLES, BEFORE_SAMPLES, BeatFeatures
 from agent.signal.beats import BeatMark, QrsDetector
 from agent.signal.filters import EcgFilters
 from agent.signal.lead import analysis_lead
-from agent.signal.quality import SignalQuality
+from agent.signal.quality import QualityMark, SignalQuality
 from agent.signal.resample import ANALYSIS_RATE_HZ, Resampler
+from agent.signal.second_opinion import SecondOpinion
 from agent.signal.track import ANALYSIS_STEP_NS, EcgTrack
+from agent.stream_state import StreamState
+from agent.windows import KEPT_SAMPLES, QUESTIONS, SECOND_OPINION, Question
 from firmware_bridge.chunk import NS_PER_S, Chunk, Gap, Stream
 
 SNAPSHOT_FORMAT = 1
@@ -39,6 +50,7 @@ class _Piece:
     x: np.ndarray[tuple[int], np.dtype[np.float64]]
     seen: list[Observation] = field(default_factory=list)
     confirmed: list[BeatMark] = field(default_factory=list)
+    seconds: list[QualityMark] = field(default_factory=list)
 
 
 class Engine:
@@ -59,12 +71,14 @@ class Engine:
         watch: Callable[[str, Observation], None] | None = None,
     ) -> None:
         self._models = models
+        self._by_task = models.by_task
         self._watch = watch
         self._late_after_ns = round(late_after_s * NS_PER_S)
         self._filters = EcgFilters(mains_hz)
         self._detector = QrsDetector()
         self._quality = SignalQuality()
         self._features = BeatFeatures()
+        self._opinion = SecondOpinion()
         self.patients = {person.id: self._new_patient(person) for person in persons}
 
     def _new_patient(self, person: Person) -> PatientState:
@@ -90,6 +104,7 @@ class Engine:
             ]
             self._condition(pieces)
             self._classify(pieces)
+            self._ask(pieces)
             self._decide(pieces, events, now_ns)
         if now_ns is not None:
             self._let_time_pass(now_ns, events)
@@ -106,56 +121,18 @@ class Engine:
             if patient is None or state is None:
                 continue
             analysed = patient.person.ecg
-            pieces: list[Chunk | Gap] = (
-                state.aligner.push(chunk) if chunk.stream.rate_hz else self._reading(state, chunk)
-            )
-            for piece in pieces:
+            for piece in state.align(chunk):
                 if analysed is not None and chunk.stream.key == analysed.key:
                     queues[patient.person.id].append(piece)
                 else:
                     events[patient.person.id] += self._account(patient, state, piece, now_ns)
         return queues
 
-    @staticmethod
-    def _reading(state: StreamState, chunk: Chunk) -> list[Chunk | Gap]:
-        """A reading now and then has its own time; one that is not newer than the last says nothing about now."""
-        if state.last is not None and chunk.t0_ns <= state.last.t0_ns:
-            state.aligner.counts["late"] += 1
-            return []
-        return [chunk]
-
     def _account(
         self, patient: PatientState, state: StreamState, piece: Chunk | Gap, now_ns: int | None
     ) -> list[AlertEvent]:
-        """Book-keeping of one stream: silence, clock steps, what is missing. Late data ends no silence."""
-        if isinstance(piece, Gap):
-            state.missing_ns += max(0, piece.end_ns - piece.start_ns)
-            if piece.reason == "clock step":
-                return patient.apply(self._clock_step(state, piece), now_ns)
-            return patient.apply(state.silence.silent(piece.end_ns), now_ns)
         is_late = now_ns is not None and now_ns - piece.end_ns > self._late_after_ns
-        found = [] if is_late else state.silence.data(piece.t0_ns, piece.end_ns)
-        if state.step_until_ns and piece.t0_ns >= state.step_until_ns:
-            found.append(self._clock_step_over(state, piece.t0_ns))
-        state.last = piece
-        state.longest_chunk_ns = max(piece.end_ns - piece.t0_ns, state.longest_chunk_ns * 7 // 8)
-        return patient.apply(found, now_ns)
-
-    @staticmethod
-    def _clock_step(state: StreamState, gap: Gap) -> list[Condition]:
-        step_s = (gap.end_ns - gap.start_ns) / NS_PER_S
-        stream = state.stream
-        state.silence.restart(gap.end_ns)
-        state.step_until_ns = gap.end_ns + CLOCK_STEP_HOLD_NS
-        text = f"The clock of {stream.device}/{stream.channel} was set by {step_s:+.1f} s: times before it are unsure"
-        rule = f"clock_step:{stream.device}/{stream.channel}"
-        return [Condition(rule, True, gap.end_ns, gap.end_ns, text, (("step_s", round(step_s, 3)),))]
-
-    @staticmethod
-    def _clock_step_over(state: StreamState, at_ns: int) -> Condition:
-        at_ns, state.step_until_ns = state.step_until_ns, 0
-        rule = f"clock_step:{state.stream.device}/{state.stream.channel}"
-        return Condition(rule, False, at_ns, at_ns, "No further step of the clock for a minute")
+        return patient.apply(state.account(piece, is_late=is_late), now_ns)
 
     # -- the analysed ECG --------------------------------------------------------------------------------------------
 
@@ -226,21 +203,22 @@ class Engine:
             for row, piece in enumerate(group):
                 track = piece.track
                 track.append_morphology(morphology[row])
+                piece.seconds = quality[row]
                 for second in quality[row]:
-                    start_ns, end_ns = track.time_ns(second.start_index), track.time_ns(second.end_index)
-                    piece.seen.append(Quality(start_ns, end_ns, second.good, second.reason, second.activity_mv))
+                    track.judge(second.good)
                 for mark in marks[row]:
                     if mark.status == "confirmed":
                         piece.confirmed.append(mark)
                     else:
                         r_ns, at_ns = track.time_ns(mark.r_index), track.time_ns(mark.decided_index)
                         piece.seen.append(Beat(r_ns, at_ns, BeatStatus(mark.status)))
+                track.confirm(piece.confirmed)
 
     def _classify(self, pieces: list[_Piece]) -> None:
         """One batch over the new beats of all patients."""
         beats = [(piece.patient, *self._features_of(piece, mark)) for piece in pieces for mark in piece.confirmed]
-        model = self._models.beat
-        answers = iter(model.answer([inputs for _, _, inputs in beats if inputs is not None]) if model else ())
+        model, windows = self._models.beat, [inputs for _, _, inputs in beats if inputs is not None]
+        answers = iter(model.answer(stacked(windows)) if model and windows else ())
         for patient, beat, inputs in beats:
             said = next(answers, None) if inputs is not None else None
             if said is None or inputs is None:
@@ -263,6 +241,56 @@ class Engine:
         signal, context = self._features.push(track.features, window.astype(np.float64), r_ns)
         return beat, {"signal": signal, "context": context}
 
+    def _ask(self, pieces: list[_Piece]) -> None:
+        """What is asked by the clock: one batch a model over the windows of all patients."""
+        self._judge(pieces)
+        for task, question in QUESTIONS.items():
+            model = self._by_task.get(task)
+            asked = _ended(question, pieces) if model else []
+            if model is None or not asked:
+                continue
+            inputs = question.inputs([(piece.track, end) for piece, end in asked])
+            for row, ((piece, end), said) in enumerate(zip(asked, model.answer(inputs), strict=True)):
+                track = piece.track
+                piece.seen.append(
+                    Prediction(
+                        task=task,
+                        start_ns=track.time_ns(max(0, end - question.window)),
+                        at_ns=track.time_ns(end),
+                        label=said.label,
+                        probability=said.probability,
+                        probabilities=said.probabilities,
+                        unsure=said.unsure,
+                        usable=question.usable(track, end),
+                        inputs={name: value[row].astype(np.float16) for name, value in inputs.items()},
+                    )
+                )
+
+    def _judge(self, pieces: list[_Piece]) -> None:
+        """The quality of each second, with how far the second opinion on its beats agrees."""
+        agreement: dict[tuple[int, int], float | None] = {}
+        model = self._models.qrs
+        asked = _ended(SECOND_OPINION, pieces) if model else []
+        if model:
+            for piece in pieces:
+                piece.track.opinion.detected += piece.confirmed
+        if model and asked:
+            shares = model.probabilities(SECOND_OPINION.inputs([(piece.track, end) for piece, end in asked]))
+            for (piece, end), steps in zip(asked, shares.tolist(), strict=True):
+                agreement[id(piece), end] = self._opinion.push(piece.track.opinion, end, steps, ())
+        for piece in pieces:
+            for second in piece.seconds:
+                piece.seen.append(
+                    Quality(
+                        start_ns=piece.track.time_ns(second.start_index),
+                        at_ns=piece.track.time_ns(second.end_index),
+                        good=second.good,
+                        reason=second.reason,
+                        activity_mv=second.activity_mv,
+                        agreement=agreement.get((id(piece), second.end_index)),
+                    )
+                )
+
     def _decide(self, pieces: list[_Piece], events: dict[str, list[AlertEvent]], now_ns: int | None) -> None:
         """Show each patient's rules what became known, in stream-time order."""
         for piece in pieces:
@@ -271,7 +299,7 @@ class Engine:
                 for observation in seen:
                     self._watch(piece.patient.person.id, observation)
             events[piece.patient.person.id] += piece.patient.observe(seen, piece.track.frontier_ns, now_ns)
-            piece.track.trim()
+            piece.track.trim(KEPT_SAMPLES)
 
     def _released(self, piece: _Piece) -> list[Observation]:
         """Classified beats whose second has been judged; the others wait, at most one second."""
@@ -335,3 +363,10 @@ class Engine:
             return False
         self.patients[patient_id] = patient
         return True
+
+
+def _ended(question: Question, pieces: Sequence[_Piece]) -> list[tuple[_Piece, int]]:
+    """Whose windows ended among the new samples, and at which sample."""
+    return [
+        (piece, end) for piece in pieces for end in question.ends(piece.track.count - len(piece.x), piece.track.count)
+    ]

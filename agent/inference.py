@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from agent.signal import beat_features
+from agent.signal import beat_features, rhythm_window, second_opinion, vf_window
 from models.backends import Backend, open_backend
-from models.pack import ModelPack, PackError, load, shipped, verify
+from models.pack import ModelPack, PackError, available_packs, load, verify
 
 Float32 = npt.NDArray[np.float32]
 Inputs = Mapping[str, Float32]
@@ -20,6 +20,9 @@ Inputs = Mapping[str, Float32]
 
 INPUTS: dict[str, tuple[tuple[int, int], tuple[str, ...]]] = {
     "beat": (beat_features.SIGNAL_SHAPE, beat_features.CONTEXT),
+    "qrs": (second_opinion.SIGNAL_SHAPE, ()),
+    "rhythm": (rhythm_window.SIGNAL_SHAPE, rhythm_window.CONTEXT),
+    "vf": (vf_window.SIGNAL_SHAPE, vf_window.CONTEXT),
 }
 """Per task: the shape of the signal and the names of the context that this version of the agent computes."""
 
@@ -58,11 +61,9 @@ class PackModel:
         """Calibrated probabilities (batch, outputs) of stacked windows; a row does not depend on its company."""
         return self.pack.probabilities(self._backend.run(dict(batch)))
 
-    def answer(self, windows: Sequence[Inputs]) -> list[Answer]:
-        """The answer to each window, in their order."""
-        if not windows:
-            return []
-        shares = self.probabilities({name: np.stack([window[name] for window in windows]) for name in windows[0]})
+    def answer(self, batch: Inputs) -> list[Answer]:
+        """The answer to each of the stacked windows, in their order."""
+        shares = self.probabilities(batch)
         unsure = self.pack.unsure(shares).tolist()
         best = shares.argmax(axis=1).tolist()
         labels = self.pack.labels
@@ -70,6 +71,11 @@ class PackModel:
             Answer(labels[k], row[k], tuple(row), is_unsure)
             for k, row, is_unsure in zip(best, shares.tolist(), unsure, strict=True)
         ]
+
+
+def stacked(windows: Sequence[Inputs]) -> Inputs:
+    """The inputs of several windows, at least one, as a batch."""
+    return {name: np.stack([window[name] for window in windows]) for name in windows[0]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +110,8 @@ def shipped_models() -> Models:
 
     Raises models.pack.PackError when one is not sound, or gives other answers here than where it was made.
     """
-    return Models(**{task: _tested(shipped(task)) for task in INPUTS})
+    tested = map(_tested, available_packs())
+    return Models(**{model.pack.manifest.task: model for model in tested})
 
 
 def _tested(path: Path) -> PackModel:

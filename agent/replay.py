@@ -14,7 +14,7 @@ import numpy as np
 
 from agent.alarms.alert import AlertEvent
 from agent.alarms.limits import Limits
-from agent.alarms.observation import Beat, BeatStatus, Observation, Quality
+from agent.alarms.observation import Beat, BeatStatus, Observation, Prediction, Quality
 from agent.engine import Engine
 from agent.inference import Models, shipped_models
 from agent.ingest.replay import EPOCH_NS, RecordStream, record_chunks, record_streams
@@ -70,6 +70,7 @@ class Observed:
     provisional_latency_s: list[float] = field(default_factory=list)
     """From R peak to the provisional beat."""
     seconds: list[Quality] = field(default_factory=list)
+    predictions: list[Prediction] = field(default_factory=list)
     events: list[AlertEvent] = field(default_factory=list)
 
     @property
@@ -93,6 +94,8 @@ def observe(record: Path, models: Models, *, mains_hz: float = 0.0) -> Observed:
                 seen.provisional_latency_s.append((observation.at_ns - observation.r_ns) / NS_PER_S)
             case Quality():
                 seen.seconds.append(observation)
+            case Prediction():
+                seen.predictions.append(replace(observation, inputs=None))
             case _:
                 pass
 

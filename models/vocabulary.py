@@ -31,6 +31,8 @@ PrepareStep = Literal[
     "straight_baseline",
     "scale_typical_second",
     "rr_track",
+    "moving_mean_baseline",
+    "scale_window_and_level",
 ]
 """Steps between the morphology path at 250 Hz and a network's `signal` input, in the order they are listed."""
 

@@ -58,6 +58,8 @@ class Quality:
     """ "", "flat", "saturated", "lead off" or "noise"."""
     activity_mv: float = 0.0
     """Peak to peak in the band where QRS complexes are."""
+    agreement: float | None = None
+    """How far two detectors agree on the beats of the last ten seconds, 0 to 1; None where that is not known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,12 @@ from agent.alarms.observation import Condition
 
 PHYSIOLOGICAL: dict[str, Priority] = {
     "asystole": Priority.HIGH,
+    "ventricular_fibrillation": Priority.HIGH,
     "ventricular_tachycardia": Priority.HIGH,
     "bradycardia": Priority.HIGH,
     "tachycardia": Priority.HIGH,
     "pause": Priority.MEDIUM,
+    "atrial_fibrillation": Priority.MEDIUM,
     "ventricular_bigeminy": Priority.LOW,
     "pvc_burden": Priority.LOW,
 }
