@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from agent.signal.rhythm_window import CONTEXT, RATE_HZ, SAMPLES, THIN
-from models.training.rhythm_examples import Streamed, Windows, cut, label_between
+from models.training.rhythm_examples import Streamed, Windows, cut, label_between, together
 from models.training.rhythm_network import RhythmNetwork
 from models.training.rhythm_records import LABELS, NOT_A, UNKNOWN
 
@@ -27,7 +27,7 @@ RR_FEATURES = sum(name.startswith("rr_") or name in {"seconds_known", "beats_per
 class Recipe:
     """Everything that decides how a network is fitted, besides the recordings."""
 
-    epochs: int = 30
+    epochs: int = 40
     """Passes over the short recordings."""
     batch: int = 96
     """Windows of short recordings in a step ..."""
@@ -85,7 +85,7 @@ def bank(recordings: Sequence[Streamed], each: int, shorter: float, rng: np.rand
         for number in range(each):
             span = _span_of_one_rhythm(recording, shorter, rng, (number % 2 == 0) if mixed else None)
             if span is not None:
-                picked.append(_altered(_piece(recording, *span), rng))
+                picked.append(_altered(piece(recording, *span), rng))
                 spans.append((0, span[1] - span[0]))
     return cut(picked, spans)
 
@@ -111,7 +111,7 @@ def draw_span(samples: int, rng: np.random.Generator, shorter: float) -> tuple[i
     return start, start + length
 
 
-def _piece(recording: Streamed, start: int, to: int) -> Streamed:
+def piece(recording: Streamed, start: int, to: int) -> Streamed:
     """A stretch of a recording as a recording of its own; without a signal it gets a flat one."""
     low, high = np.searchsorted(recording.r_index, [start * THIN, to * THIN])
     offset = start * THIN
@@ -169,8 +169,8 @@ class _Draw:
         for part, number, af, rest in self._others:
             if len(af) and len(rest):
                 parts.append(part.take(np.concatenate([rng.choice(af, number // 2), rng.choice(rest, number // 2)])))
-        signal = np.concatenate([part.signal for part in parts]).astype(np.float32)
-        context = np.concatenate([part.context for part in parts])
+        windows = together(parts)
+        signal, context, label = windows.signal.astype(np.float32), windows.context, windows.label
         hidden = rng.random(len(signal)) < recipe.without_signal
         signal[hidden, 0] = 0
         context[hidden, RR_FEATURES:] = 0
@@ -178,7 +178,7 @@ class _Draw:
         blind &= np.abs(signal[:, 0]).max(axis=1) > 0
         signal[blind, 1] = 0
         context[blind, 2:RR_FEATURES] = 0
-        return signal, context, np.concatenate([part.label for part in parts])
+        return signal, context, label
 
 
 def loss_of(logits: torch.Tensor, label: torch.Tensor, recipe: Recipe) -> torch.Tensor:
@@ -267,3 +267,9 @@ def logits_of(network: RhythmNetwork, windows: Windows, recipe: Recipe) -> Float
             inputs = tensors(windows.signal[rows].astype(np.float32), windows.context[rows], recipe)
             parts.append(network(*inputs).numpy())
     return np.concatenate(parts) if parts else np.empty((0, len(LABELS)), dtype=np.float32)
+
+
+def shift(network: RhythmNetwork, bias: Float32) -> None:
+    """Move the logits by a constant: the operating point, found on recordings held out."""
+    with torch.no_grad():
+        network.head[-1].bias += torch.from_numpy(bias)

@@ -61,3 +61,8 @@ class RhythmNetwork(nn.Module):  # type: ignore[misc]  # torch is not followed b
         """Logits from that and the context."""
         logits: torch.Tensor = self.head(torch.cat([wave, self.rhythm(context)], dim=1))
         return logits
+
+
+def parameters(network: nn.Module) -> int:
+    """How many numbers were fitted."""
+    return int(sum(parameter.numel() for parameter in network.parameters()))
