@@ -1,7 +1,7 @@
 """Makes the `qrs` pack: a small network that finds beats beside the detector.
 
-    python -m models.training.second_opinion --data DIR           half an hour on one idle core
-    python -m models.training.second_opinion --data DIR --quick   a few minutes, a worse network: to see that it works
+    python -m models.training.second_opinion --data DIR           ten minutes on one idle core
+    python -m models.training.second_opinion --data DIR --quick   five minutes, a worse network: to see that it works
 
 It is fitted three times: without DS1, which it is then scored on, without svdb, likewise, and to everybody, which is
 what ships.
@@ -314,9 +314,9 @@ def card(trial: Trial, described: Facts, shares: Mapping[WeightsName, float]) ->
         ],
         sources=described.sources,
         limits=[
-            "In ventricular fibrillation it was taught to see no beats, so it disagrees with the detector there: "
-            "agreement may not gate an alarm for fibrillation. In the ventricular tachycardias of vfdb it learnt from "
-            "the detector's own beats.",
+            "In ventricular fibrillation it was taught to see no beats, and in the ventricular tachycardias of vfdb, "
+            "though it learnt from the detector's own beats there, both disagree in most seconds: agreement may not "
+            "gate an alarm for either.",
             f"Annotated asystole of {' and '.join(sorted(NOT_STILL))} was left out, for there are complexes in it.",
         ],
     )
