@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import wfdb
 
+from agent.alarms.limits import Limits
 from agent.alarms.observation import Beat, BeatStatus, Condition, Observation, Quality, SignalStart
-from agent.alarms.rate import NoBeats
+from agent.alarms.rule import Rule
+from agent.alarms.rules import rhythm_rules
 from agent.scoring import match_beats
 from agent.signal.beats import BeatMark, QrsDetector
 from agent.signal.filters import EcgFilters
@@ -62,9 +64,9 @@ class Heard:
         return np.sort([m.r_index for m in self.marks if m.status == "confirmed"]) / ANALYSIS_RATE_HZ
 
 
-def hear(name: str, x: Float64, opine: Opine, detector: QrsDetector | None = None) -> Heard:
+def hear(name: str, x: Float64, opine: Opine) -> Heard:
     """Both opinions on a signal (n,) in mV at 250 Hz."""
-    filters, detector, quality = EcgFilters(), detector or QrsDetector(), SignalQuality()
+    filters, detector, quality = EcgFilters(), QrsDetector(), SignalQuality()
     states = [filters.new_state()], [detector.new_state()], [quality.new_state()]
     marks: list[BeatMark] = []
     seconds: list[QualityMark] = []
@@ -155,44 +157,60 @@ def observations(heard: Heard, *, with_agreement: bool) -> list[Observation]:
     return sorted(seen, key=lambda o: (o.at_ns, isinstance(o, Beat)))
 
 
-def asystoles(heard: Heard, *, with_agreement: bool, until_s: float = np.inf) -> list[Condition]:
-    """Asystole alarms raised up to a time."""
-    rule, out = NoBeats("asystole", 4.0, "Asystole"), []
-    for seen in observations(heard, with_agreement=with_agreement):
+def alarms(heard: Heard, rule: Rule, *, with_agreement: bool = True, until_s: float = np.inf) -> list[Condition]:
+    """What a rule raised up to a time, shown the beats as `agent.patient` shows them."""
+    out: list[Condition] = []
+    poor_until_ns = last_ns = -1
+    for known in observations(heard, with_agreement=with_agreement):
+        seen = known
         if seen.at_ns > until_s * 1e9:
             break
+        if isinstance(seen, Quality) and not seen.good:
+            poor_until_ns = seen.at_ns
+        if isinstance(seen, Beat) and seen.status == BeatStatus.CONFIRMED:
+            joined = last_ns >= 0 and poor_until_ns <= last_ns
+            rr_s = (seen.r_ns - last_ns) / 1e9 if joined else None
+            last_ns, seen = seen.r_ns, replace(seen, rr_s=rr_s)
         out += [*rule.advance(seen.at_ns), *rule.see(seen)]
     return [condition for condition in out if condition.active]
+
+
+def rule_named(name: str) -> Rule:
+    """A new rule as it ships."""
+    return next(rule for rule in rhythm_rules(Limits()) if rule.name == name)
 
 
 # -- the measurements ------------------------------------------------------------------------------------------------
 
 
-def separation(data: Path, records: Sequence[Record], opine: Opine, detector: QrsDetector | None) -> None:
-    """Right against wrong seconds, record by record and together; and asystole alarms of people who had none."""
-    pairs, doubtful = [], 0
-    alarms = [0, 0]
+def separation(data: Path, records: Sequence[Record], opine: Opine) -> None:
+    """Right against wrong seconds, record by record and together; and alarms of people who had no such thing."""
+    pairs = []
+    raised: list[str] = []
     for case in qrs.load(data, records):
-        heard = hear(case.name, case.x, opine, detector)
-        value, errors = right_or_wrong(heard, case.beats / ANALYSIS_RATE_HZ, case.unscored_s)
-        pairs.append((value, errors))
-        doubtful += int((value < 0.9).sum())
-        for k in (False, True):
-            alarms[k] += len(asystoles(heard, with_agreement=k))
+        heard = hear(case.name, case.x, opine)
+        pairs.append(right_or_wrong(heard, case.beats / ANALYSIS_RATE_HZ, case.unscored_s))
+        raised += [
+            f"{case.name} {name} {'with' if k else 'without'}"
+            for name in ("asystole", "tachycardia")
+            for k in (False, True)
+            for _ in alarms(heard, rule_named(name), with_agreement=k)
+        ]
         if case.name in {"mitdb/116", "mitdb/208", "mitdb/203"}:
-            print_separation(case.name, [(value, errors)])
+            print_separation(case.name, pairs[-1:])
     print_separation(f"all {len(pairs)} records, {records[0].database}", pairs)
-    print(f"asystole alarms: {alarms[0]} without, {alarms[1]} with agreement")
+    counted = [f"{line} {raised.count(line)}" for line in sorted(set(raised))]
+    print(f"alarms, with and without agreement: {', '.join(counted)}")
 
 
-def stress(data: Path, opine: Opine, detector: QrsDetector | None) -> None:
+def stress(data: Path, opine: Opine) -> None:
     """Right against wrong seconds of 118 and 119 with electrode motion."""
     noise = qrs.load_noises(data, slice(0, 10))["em"][0]
     for snr_db in (12, 6, 0):
         pairs = []
         for case in qrs.load(data, [Record("mitdb", "118"), Record("mitdb", "119")]):
             noisy = add_noise(case.x, case.beats, noise, snr_db, stress_schedule(len(case.x)))
-            heard = hear(case.name, noisy, opine, detector)
+            heard = hear(case.name, noisy, opine)
             pairs.append(right_or_wrong(heard, case.beats / ANALYSIS_RATE_HZ, ()))
         print_separation(f"118 and 119, electrode motion at {snr_db} dB", pairs)
 
@@ -222,7 +240,7 @@ def challenge(data: Path, opine: Opine) -> None:
     """The Challenge's alarms: agreement when they sounded; our own alarms, true and false, with and without."""
     table = [line.split(",") for line in (data / "cinc2015" / "ALARMS").read_text(encoding="ascii").split()]
     at_alarm: dict[str, list[float]] = {}
-    ours: dict[str, list[list[str]]] = {"1": [[], []], "0": [[], []]}
+    ours: list[str] = []
     for name, alarm, is_true in table:
         if name not in CINC2015:
             raise ValueError(f"{name} is not one of the alarms that may be learnt from")
@@ -235,19 +253,25 @@ def challenge(data: Path, opine: Opine) -> None:
         ]
         if last:
             at_alarm.setdefault(f"{alarm} {'true' if is_true == '1' else 'false'}", []).append(min(last))
-        for k in (False, True):
-            raised = [c for c in asystoles(heard, with_agreement=k) if c.at_ns > (ALARM_S - 16) * 1e9]
-            if alarm == "Asystole" and raised:
-                ours[is_true][k].append(name)
-            elif raised:
-                ours["0"][k].append(name)
+        for kind in ("asystole", "bradycardia", "tachycardia"):
+            for k in (False, True):
+                found = alarms(heard, rule_named(kind), with_agreement=k, until_s=ALARM_S)
+                raised = [condition for condition in found if _late(condition.at_ns)]
+                if raised and (not k or kind == "tachycardia"):
+                    said = heard.agreement[raised[0].at_ns // 1_000_000_000 - 1]
+                    truth = "true" if alarm.lower() == kind and is_true == "1" else "false or other"
+                    title = f"{kind}{' gated' if k else ''}: {name} ({alarm} {is_true}), {truth}, agreement"
+                    ours.append(f"{title} {said:.2f}" if said is not None else title)
     print("\ncinc2015: least agreement of the good seconds among the last 16 before the alarm")
     for title, value in sorted(at_alarm.items()):
         print_distribution(title, np.array(value))
-    true = sum(alarm == "Asystole" and is_true == "1" for _, alarm, is_true in table)
-    print(f"asystole in the last 16 s: {true} true among {len(table)} alarms")
-    for k, title in enumerate(("without", "with")):
-        print(f"  {title} agreement: true {len(ours['1'][k])}, false {len(ours['0'][k])} ({', '.join(ours['0'][k])})")
+    print("our own alarms in those seconds, ungated; and tachycardia as it is gated")
+    print("\n".join(f"  {line}" for line in sorted(ours)))
+
+
+def _late(at_ns: int) -> bool:
+    """Whether an alarm falls into the seconds before the Challenge's."""
+    return at_ns > (ALARM_S - 16) * 1e9
 
 
 def held(x: Float64) -> Float64:
@@ -271,9 +295,9 @@ def main() -> None:
     args = parser.parse_args()
     opine = shipped()
     print("pack and detector have seen mitdb DS1, svdb and, but for asystole, the fibrillation of vfdb and cudb")
-    separation(args.data, [Record("mitdb", name) for name in DS1], opine, None)
-    separation(args.data, [Record("svdb", name) for name in SVDB], opine, None)
-    stress(args.data, opine, None)
+    separation(args.data, [Record("mitdb", name) for name in DS1], opine)
+    separation(args.data, [Record("svdb", name) for name in SVDB], opine)
+    stress(args.data, opine)
     rhythms(args.data, opine)
     challenge(args.data, opine)
 
