@@ -18,6 +18,7 @@ from agent.signal.resample import ANALYSIS_RATE_HZ
 from models.vocabulary import VF_CONTEXT
 
 Float32 = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.floating]
 
 BEFORE_S = 8.0
 AFTER_S = 0.0
@@ -104,7 +105,7 @@ def _context(x: Float32, baseline: Float32, d: Float32, rms: Float32) -> Float32
     crossings = crossing.sum(axis=1)
     eighths = crossing[:, : crossing.shape[1] // 8 * 8].reshape(len(d), 8, -1).sum(axis=2)
     half = d.shape[1] // 2
-    columns = [
+    columns: list[Floats] = [
         _log(rms / 0.2),
         _log(heights[:, 0] / 0.5),
         _log(heights[:, _SEGMENTS // 2] / 0.5),
@@ -133,12 +134,12 @@ def _context(x: Float32, baseline: Float32, d: Float32, rms: Float32) -> Float32
     return np.stack(columns, axis=1).astype(np.float32)
 
 
-def _shares_of_slope(steep: Float32, half: int) -> list[Float32]:
+def _shares_of_slope(steep: Float32, half: int) -> list[Floats]:
     """How much of the time the signal moves: quantiles of its slope over its 97th percentile, in all and lately.
 
     Beats move for a moment and rest; fibrillation never rests.
     """
-    columns: list[Float32] = []
+    columns: list[Floats] = []
     for part, quantiles in ((steep, (0.25, 0.5, 0.75, 0.9)), (steep[:, half:], (0.5, 0.75, 0.9))):
         ordered = np.sort(part, axis=1) + 1e-6
         count = part.shape[1]
@@ -147,12 +148,12 @@ def _shares_of_slope(steep: Float32, half: int) -> list[Float32]:
     return columns
 
 
-def _envelope(d: Float32) -> list[Float32]:
+def _envelope(d: Float32) -> list[Floats]:
     """How much the height of half seconds varies, in all and lately."""
     count = d.shape[1] // _HALF_SECOND
     pieces = np.ascontiguousarray(d[:, -count * _HALF_SECOND :]).reshape(len(d), count, _HALF_SECOND)
     heights = pieces.max(axis=2) - pieces.min(axis=2)
-    columns: list[Float32] = []
+    columns: list[Floats] = []
     for part in (heights, np.ascontiguousarray(heights[:, count // 2 :])):
         ordered = np.sort(part, axis=1) + 0.01
         mean = _mean(part)
@@ -162,7 +163,7 @@ def _envelope(d: Float32) -> list[Float32]:
     return columns
 
 
-def _recent(d: Float32) -> list[Float32]:
+def _recent(d: Float32) -> list[Floats]:
     """Shares near the baseline, crossings, slope and peaks of the last half."""
     size, power = np.abs(d), d * d
     height = np.maximum(d.max(axis=1) - d.min(axis=1), 1e-6)
@@ -179,14 +180,14 @@ def _recent(d: Float32) -> list[Float32]:
     ]
 
 
-def _leakage(d: Float32, half_cycle: Float32) -> Float32:
+def _leakage(d: Float32, half_cycle: Floats) -> Floats:
     """What remains when the signal is added to itself half a mean cycle (samples) later: near 0 for a sine, 1 else."""
     shift = np.clip(np.rint(half_cycle).astype(np.int64), 2, 40)
     columns = np.arange(40, d.shape[1])
     late = d[:, 40:]
     early = np.take_along_axis(d, columns[None, :] - shift[:, None], axis=1)
     total = np.abs(late).sum(axis=1) + np.abs(early).sum(axis=1)
-    leak: Float32 = np.abs(late + early).sum(axis=1) / np.maximum(total, 1e-6)
+    leak: Floats = np.abs(late + early).sum(axis=1) / np.maximum(total, 1e-6)
     return leak
 
 
@@ -201,7 +202,7 @@ def _moving_mean(x: Float32) -> Float32:
     return mean
 
 
-def _log(ratio: Float32) -> Float32:
+def _log(ratio: Floats) -> Floats:
     """Decimal logarithm, held within 3 decades."""
     return np.log10(np.clip(ratio, 1e-3, 1e3))
 

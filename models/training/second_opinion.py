@@ -54,7 +54,6 @@ from models.training.opinion_windows import (
     morphology,
 )
 from models.training.packing import Facts, framework, sources, write_pack
-from models.training.vf_records import ATTRIBUTION as VF_ATTRIBUTION
 from models.training.vf_records import CUDB, VFDB, VfRecord
 from models.vocabulary import PrepareStep
 
