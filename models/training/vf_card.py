@@ -22,6 +22,7 @@ from agent.signal.vf_window import (
     HOP_S,
     PREPARE,
     SIGNAL_SHAPE,
+    STILL_MV,
     WINDOW_SAMPLES,
     prepare,
 )
@@ -344,13 +345,13 @@ def _limits() -> list[str]:
         "Few people: 12 with fibrillation or flutter in vfdb and mitdb, 17 in cudb. One of them moves every figure.",
         "Wide complexes at 105 to 135 a minute (418, cu03, cu09) are taken for shockable again and again.",
         "Chest compressions: where their wave hides the fibrillation beneath (cu20, cu30), it is mostly missed.",
-        "Fibrillation below 0.2 mV from peak to peak passes for standstill; a lead with the wrong gain will mislead.",
+        f"Fibrillation below {STILL_MV:g} mV from peak to peak passes for standstill; a wrong gain misleads.",
         "Adults, surface ECG, recordings of decades ago. Children and implanted devices were not seen.",
     ]
 
 
 def _share(share: Share) -> str:
-    return f"{100 * share.value:.2f} ({100 * share.lower_bound:.1f}) of {share.of}" if share.of else "-"
+    return f"{100 * share.value:.2f} ({100 * share.lower_bound:.2f}) of {share.of}" if share.of else "-"
 
 
 def _within(score: AlarmScore) -> str:
