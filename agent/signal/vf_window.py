@@ -215,7 +215,8 @@ def _moving_mean(x: Float32) -> Float32:
     stop = np.minimum(np.arange(n) + half + 1, n)
     # np.take keeps rows contiguous; a fancy index would not, and sums along them would depend on how many there are.
     total = np.take(sums, stop, axis=1) - np.take(sums, first, axis=1)
-    return (total / (stop - first)).astype(np.float32)
+    mean: Float32 = (total / (stop - first)).astype(np.float32)
+    return mean
 
 
 def _log(ratio: Floats) -> Floats:
