@@ -77,13 +77,18 @@ class Fibrillation:
         if self._onset_ns is None and mean >= self.on_at:
             return self._begin(seen, mean)
         if self._onset_ns is not None and mean < self.OFF_AT:
-            return self._end(seen.at_ns, "Rhythm no longer suggestive of ventricular fibrillation or flutter")
+            return self._end(
+                seen.at_ns, "Rhythm no longer suggestive of ventricular fibrillation, flutter or very fast tachycardia"
+            )
         return []
 
     def _begin(self, seen: Prediction, mean: float) -> list[Condition]:
         earliest_ns = max(seen.start_ns, seen.at_ns - seconds(self.DECIDING_S))
         self._onset_ns = onset_ns = earliest_ns if self._suspected_ns is None else self._suspected_ns
-        text = f"Rhythm suggestive of ventricular fibrillation or flutter ({100 * mean:.0f} % over {self.AVERAGED} s)"
+        text = (
+            "Rhythm suggestive of ventricular fibrillation, flutter or very fast tachycardia "
+            f"({100 * mean:.0f} % over {self.AVERAGED} s)"
+        )
         values = (("shockable_probability", round(mean, 3)), ("limit_probability", self.on_at))
         return [Condition(self.name, True, onset_ns, seen.at_ns, text, values)]
 
@@ -91,4 +96,5 @@ class Fibrillation:
         onset_ns, self._onset_ns = self._onset_ns, None
         assert onset_ns is not None  # noqa: S101 (called only while active)
         self._forget()
-        return [Condition(self.name, False, onset_ns, at_ns, text, until_ns=max(onset_ns, self._likely_ns))]
+        until_ns = max(onset_ns, self._likely_ns - seconds(self.DECIDING_S / 2))  # half of what decided was of it
+        return [Condition(self.name, False, onset_ns, at_ns, text, until_ns=until_ns)]

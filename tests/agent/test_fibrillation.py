@@ -49,7 +49,7 @@ def test_it_begins_with_the_last_of_the_averaged_predictions_and_not_before() ->
     (raised,) = run(rule, [prediction(100.0 + AVERAGED - 1, 0.9)])
     assert raised.active
     assert raised.at_ns == round((100.0 + AVERAGED - 1) * NS)
-    assert "suggestive of ventricular fibrillation or flutter" in raised.text
+    assert "suggestive of ventricular fibrillation, flutter or very fast tachycardia" in raised.text
 
 
 def test_the_onset_lies_the_deciding_seconds_before_the_first_likely_prediction() -> None:
@@ -62,6 +62,12 @@ def test_the_onset_is_never_before_the_window_that_first_showed_it() -> None:
     first = Prediction("vf", 99 * NS, 100 * NS, "shockable", 0.9, (0.1, 0.9))
     (raised,) = run(fibrillation(), [first, *every_second([0.9] * AVERAGED, start_s=101.0)])
     assert raised.onset_ns == 99 * NS
+
+
+def test_it_ended_half_the_deciding_seconds_before_the_last_likely_prediction() -> None:
+    _, ended = run(fibrillation(), every_second([*[0.95] * 10, *[0.05] * 5]))
+    assert not ended.active
+    assert ended.until_ns == round((109.0 - Fibrillation.DECIDING_S / 2) * NS)
 
 
 @pytest.mark.parametrize(("share", "raises"), [(0.6, True), (0.5999, False)])
