@@ -342,7 +342,7 @@ def _network(trial: Trial) -> list[str]:
 
 def _limits() -> list[str]:
     return [
-        "Few people: 12 with fibrillation or flutter in vfdb and mitdb, 17 in cudb. One of them moves every figure.",
+        "Few people: 7 with fibrillation or flutter in vfdb and mitdb, 17 in cudb. One of them moves every figure.",
         "Wide complexes at 105 to 135 a minute (418, cu03, cu09) are taken for shockable again and again.",
         "Chest compressions: where their wave hides the fibrillation beneath (cu20, cu30), it is mostly missed.",
         f"Fibrillation below {STILL_MV:g} mV from peak to peak passes for standstill; a wrong gain misleads.",
