@@ -18,9 +18,10 @@ from agent.alarms.observation import Beat, BeatStatus, Condition, Observation, Q
 from agent.inference import BeatClassifier
 from agent.patient import CLOCK_STEP_HOLD_NS, PatientState, Person, StreamState
 from agent.signal.beat_features import AFTER_SAMPLES, BEFORE_SAMPLES, BeatFeatures
-from agent.signal.beats import BeatMark, QrsDetector
+from agent.signal.beats import QrsDetector
 from agent.signal.filters import EcgFilters
 from agent.signal.lead import analysis_lead
+from agent.signal.pending import DueBeat, PendingBeats
 from agent.signal.quality import SignalQuality
 from agent.signal.resample import ANALYSIS_RATE_HZ, Resampler
 from agent.signal.track import ANALYSIS_STEP_NS, EcgTrack
@@ -37,7 +38,6 @@ class _Piece:
     track: EcgTrack
     x: np.ndarray[tuple[int], np.dtype[np.float64]]
     seen: list[Observation] = field(default_factory=list)
-    confirmed: list[BeatMark] = field(default_factory=list)
 
 
 class Engine:
@@ -187,12 +187,15 @@ class Engine:
             quality=self._quality.new_state(),
             features=self._features.new_state(),
             stream=stream,
+            pending=PendingBeats(),
         )
 
     @staticmethod
     def _closing(patient: PatientState, track: EcgTrack, gap: Gap) -> list[Observation]:
-        """What is still waiting for its second to be judged is a pulse, but no evidence."""
+        """What is still waiting, for what follows it or for its second to be judged, is a pulse, but no evidence."""
         waiting, patient.waiting = patient.waiting, []
+        for r_index in track.pending.clear():
+            waiting.append(Beat(track.time_ns(r_index), track.frontier_ns, BeatStatus.CONFIRMED, _rr_s(patient, r_index)))
         at_ns = track.frontier_ns
         beats = [Beat(b.r_ns, at_ns, b.status, b.rr_s, b.label, b.probability, usable=False) for b in waiting]
         return [*beats, SignalLost(at_ns, gap.reason)]
@@ -229,20 +232,21 @@ class Engine:
                     start_ns, end_ns = track.time_ns(second.start_index), track.time_ns(second.end_index)
                     piece.seen.append(Quality(start_ns, end_ns, second.good, second.reason, second.activity_mv))
                 for mark in marks[row]:
-                    if mark.status == "confirmed":
-                        piece.confirmed.append(mark)
-                    else:
+                    # A beat confirmed without having been proposed is news too: silence is not judged past it.
+                    is_news = track.pending.note(mark)
+                    if is_news or mark.status == "withdrawn":
+                        status = BeatStatus.WITHDRAWN if mark.status == "withdrawn" else BeatStatus.PROVISIONAL
                         r_ns, at_ns = track.time_ns(mark.r_index), track.time_ns(mark.decided_index)
-                        piece.seen.append(Beat(r_ns, at_ns, BeatStatus(mark.status)))
+                        piece.seen.append(Beat(r_ns, at_ns, status))
 
     def _classify(self, pieces: list[_Piece]) -> None:
-        """One batch over the new beats of all patients."""
+        """One batch over the beats of all patients that are due."""
         signals: list[Samples] = []
         contexts: list[Samples] = []
         beats: list[tuple[PatientState, Beat, bool]] = []
         for piece in pieces:
-            for mark in piece.confirmed:
-                beat, features = self._features_of(piece, mark)
+            for due in piece.track.pending.take_due(piece.track.count):
+                beat, features = self._features_of(piece, due)
                 beats.append((piece.patient, beat, features is not None))
                 if features is not None:
                     signals.append(features[0])
@@ -252,16 +256,15 @@ class Engine:
             label, probability = next(verdicts, ("", 0.0)) if has_features else ("", 0.0)
             patient.waiting.append(Beat(beat.r_ns, beat.at_ns, beat.status, beat.rr_s, label, probability))
 
-    def _features_of(self, piece: _Piece, mark: BeatMark) -> tuple[Beat, tuple[Samples, Samples] | None]:
-        patient, track = piece.patient, piece.track
-        last, patient.last_confirmed = patient.last_confirmed, mark.r_index
-        rr_s = None if last is None else (mark.r_index - last) / ANALYSIS_RATE_HZ
-        beat = Beat(track.time_ns(mark.r_index), track.time_ns(mark.decided_index), BeatStatus.CONFIRMED, rr_s)
-        window = track.window(mark.r_index, BEFORE_SAMPLES, AFTER_SAMPLES)
+    def _features_of(self, piece: _Piece, due: DueBeat) -> tuple[Beat, tuple[Samples, Samples] | None]:
+        track = piece.track
+        rr_s = _rr_s(piece.patient, due.r_index)
+        beat = Beat(track.time_ns(due.r_index), track.time_ns(due.due_index), BeatStatus.CONFIRMED, rr_s)
+        window = track.window(due.r_index, BEFORE_SAMPLES, WINDOW_AFTER_SAMPLES)
         if window is None:
             return beat, None
-        r_ns = mark.r_index * ANALYSIS_STEP_NS  # counted in samples: a slip of the clock does not change an RR interval
-        return beat, self._features.push(track.features, window.astype(np.float64), r_ns)
+        # Counted in samples: a slip of the clock does not change an RR interval.
+        return beat, self._features.push(track.features, window.astype(np.float64), due)
 
     def _decide(self, pieces: list[_Piece], events: dict[str, list[AlertEvent]], now_ns: int | None) -> None:
         """Show each patient's rules what became known, in stream-time order."""
@@ -335,3 +338,9 @@ class Engine:
             return False
         self.patients[patient_id] = patient
         return True
+
+
+def _rr_s(patient: PatientState, r_index: int) -> float | None:
+    """Interval from the beat before, which is now this one; None for the first of a run."""
+    last, patient.last_confirmed = patient.last_confirmed, r_index
+    return None if last is None else (r_index - last) / ANALYSIS_RATE_HZ

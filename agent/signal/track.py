@@ -14,6 +14,7 @@ import numpy.typing as npt
 from agent.signal.beat_features import FeatureState
 from agent.signal.beats import QrsState
 from agent.signal.filters import MORPHOLOGY_DELAY, FilterState
+from agent.signal.pending import PendingBeats
 from agent.signal.quality import QualityState
 from agent.signal.resample import ANALYSIS_RATE_HZ, Resampler
 from firmware_bridge.chunk import NS_PER_S, Chunk, Samples, Stream
@@ -21,6 +22,8 @@ from firmware_bridge.chunk import NS_PER_S, Chunk, Samples, Stream
 STRIP_S = 10.0
 KEEP_S = STRIP_S + 2.0
 """Native signal kept between steps: a strip, and the decision delay before it."""
+KEEP_MORPHOLOGY_S = 4.0
+"""A beat found in search-back is confirmed up to 3 s after its R peak, and its window begins half a second before."""
 ANALYSIS_STEP_NS = NS_PER_S // ANALYSIS_RATE_HZ
 
 
@@ -34,6 +37,7 @@ class EcgTrack:
     qrs: QrsState
     quality: QualityState
     features: FeatureState
+    pending: PendingBeats
     stream: Stream
     native: Samples = field(default_factory=lambda: np.empty((0, 1), np.float32))
     native_count: int = 0
@@ -77,7 +81,7 @@ class EcgTrack:
     def trim(self) -> None:
         """Forget what no later decision looks at."""
         self.native = self.native[-round(KEEP_S * self.stream.rate_hz) :].copy()
-        self.morphology = self.morphology[-3 * ANALYSIS_RATE_HZ :].copy()
+        self.morphology = self.morphology[-round(KEEP_MORPHOLOGY_S * ANALYSIS_RATE_HZ) :].copy()
 
     def time_ns(self, count: int) -> int:
         """Stream time of analysis sample `count` of this run."""
