@@ -69,8 +69,8 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 (one line an option)
     annotate.set_defaults(call=_annotate)
 
     evaluate = commands.add_parser("evaluate", help="score the engine against reference annotations")
-    evaluate.add_argument("task", choices=("beats",))
-    evaluate.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with mitdb/, svdb/ …")
+    evaluate.add_argument("task", choices=("beats", "rhythm", "vf"))
+    evaluate.add_argument("--data", type=Path, required=True, metavar="DIR", help="with mitdb/, cinc2017/, vfdb/ …")
     evaluate.add_argument("--records", nargs="*", help="only these, e.g. mitdb/208")
     evaluate.add_argument("--json", type=Path, metavar="OUT")
     evaluate.add_argument("--predictions", type=Path, metavar="CSV")
@@ -145,7 +145,7 @@ def _replay(args: argparse.Namespace) -> int:
 
 
 def _annotate(args: argparse.Namespace) -> int:
-    from agent.evaluate import annotate_command
+    from agent.annotate import annotate_command
 
     return annotate_command(args)
 

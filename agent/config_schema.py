@@ -240,12 +240,25 @@ class PauseLimit(LimitTable):
     longer_than_s: float = _limit("pause_longer_than_s", "Longer than", "Seconds from one beat to the next.")
 
 
+class VentricularFibrillationLimit(LimitTable):
+    """Fibrillation, flutter or very fast tachycardia of the ventricles. High priority: cannot be switched off."""
+
+    rule: Literal["ventricular_fibrillation"]
+
+
 class VentricularTachycardiaLimit(LimitTable):
     """A run of fast ventricular beats. High priority: cannot be switched off."""
 
     rule: Literal["ventricular_tachycardia"]
     beats: int = _limit("ventricular_tachycardia_beats", "Beats", "Ventricular beats in a row.")
     above_bpm: float = _limit("ventricular_tachycardia_above_bpm", "Above", "Rate of the run over which it counts.")
+
+
+class AtrialFibrillationLimit(LimitTable):
+    """An irregular rhythm that holds, suggestive of atrial fibrillation."""
+
+    rule: Literal["atrial_fibrillation"]
+    longer_than_s: float = _limit("atrial_fibrillation_longer_than_s", "Longer than", "Seconds for which it must hold.")
 
 
 class VentricularBigeminyLimit(LimitTable):
@@ -281,7 +294,9 @@ LIMITS: dict[str, type[LimitTable]] = {
     "bradycardia": BradycardiaLimit,
     "tachycardia": TachycardiaLimit,
     "pause": PauseLimit,
+    "ventricular_fibrillation": VentricularFibrillationLimit,
     "ventricular_tachycardia": VentricularTachycardiaLimit,
+    "atrial_fibrillation": AtrialFibrillationLimit,
     "ventricular_bigeminy": VentricularBigeminyLimit,
     "pvc_burden": PvcBurdenLimit,
 }

@@ -14,18 +14,30 @@ import numpy as np
 
 from agent import __version__
 from agent.alarms.alert import AlertEvent
-from agent.alarms.observation import Beat, BeatStatus, Condition, Observation, Quality, SignalLost, SignalStart
-from agent.inference import BeatClassifier
+from agent.alarms.observation import (
+    Beat,
+    BeatStatus,
+    Condition,
+    Observation,
+    Prediction,
+    Quality,
+    SignalLost,
+    SignalStart,
+)
+from agent.explanation import explained
+from agent.inference import Inputs, Models, stacked
 from agent.patient import CLOCK_STEP_HOLD_NS, PatientState, Person, StreamState
 from agent.signal.beat_features import AFTER_SAMPLES, BEFORE_SAMPLES, BeatFeatures
 from agent.signal.beats import QrsDetector
 from agent.signal.filters import EcgFilters
 from agent.signal.lead import analysis_lead
 from agent.signal.pending import DueBeat, PendingBeats
-from agent.signal.quality import SignalQuality
+from agent.signal.quality import QualityMark, SignalQuality
 from agent.signal.resample import ANALYSIS_RATE_HZ, Resampler
+from agent.signal.second_opinion import SecondOpinion
 from agent.signal.track import ANALYSIS_STEP_NS, EcgTrack
-from firmware_bridge.chunk import NS_PER_S, Chunk, Gap, Samples, Stream
+from agent.windows import KEPT_SAMPLES, QUESTIONS, SECOND_OPINION, Question
+from firmware_bridge.chunk import NS_PER_S, Chunk, Gap, Stream
 
 SNAPSHOT_FORMAT = 1
 
@@ -38,37 +50,41 @@ class _Piece:
     track: EcgTrack
     x: np.ndarray[tuple[int], np.dtype[np.float64]]
     seen: list[Observation] = field(default_factory=list)
+    confirmed: list[BeatMark] = field(default_factory=list)
+    seconds: list[QualityMark] = field(default_factory=list)
 
 
 class Engine:
     """All patients of one process.
 
-    `persons`: who is watched; `classifier`: the beat model, or None to go on without classes (rate, pause and asystole
-    still stand); `mains_hz`: 0, 50 or 60; `late_after_s`: the age past which data is a report about the past; `watch`:
-    shown each patient's observations as they are made, for evaluation.
+    `persons`: who is watched; `models`: those there are (without any, rate, pause and asystole still stand);
+    `mains_hz`: 0, 50 or 60; `late_after_s`: the age past which data is a report about the past; `watch`: shown each
+    patient's observations as they are made, for evaluation.
     """
 
     def __init__(
         self,
         persons: Sequence[Person],
-        classifier: BeatClassifier | None,
+        models: Models,
         *,
         mains_hz: float = 0.0,
         late_after_s: float = 30.0,
         watch: Callable[[str, Observation], None] | None = None,
     ) -> None:
-        self._classifier = classifier
+        self._models = models
+        self._by_task = models.by_task
         self._watch = watch
         self._late_after_ns = round(late_after_s * NS_PER_S)
         self._filters = EcgFilters(mains_hz)
         self._detector = QrsDetector()
         self._quality = SignalQuality()
         self._features = BeatFeatures()
+        self._opinion = SecondOpinion()
         self.patients = {person.id: self._new_patient(person) for person in persons}
 
     def _new_patient(self, person: Person) -> PatientState:
         patient = PatientState.new(person, self._late_after_ns)
-        patient.packs = self._classifier.identity if self._classifier else ()
+        patient.packs = self._models.identity
         return patient
 
     # -- the way through ---------------------------------------------------------------------------------------------
@@ -89,10 +105,11 @@ class Engine:
             ]
             self._condition(pieces)
             self._classify(pieces)
+            self._ask(pieces)
             self._decide(pieces, events, now_ns)
         if now_ns is not None:
             self._let_time_pass(now_ns, events)
-        return [event for patient_id in sorted(events) for event in events[patient_id]]
+        return [explained(event, self._models) for patient_id in sorted(events) for event in events[patient_id]]
 
     def _align(
         self, chunks: Iterable[Chunk], events: dict[str, list[AlertEvent]], now_ns: int | None
@@ -197,7 +214,7 @@ class Engine:
         for r_index in track.pending.clear():
             waiting.append(Beat(track.time_ns(r_index), track.frontier_ns, BeatStatus.CONFIRMED, _rr_s(patient, r_index)))
         at_ns = track.frontier_ns
-        beats = [Beat(b.r_ns, at_ns, b.status, b.rr_s, b.label, b.probability, usable=False) for b in waiting]
+        beats = [replace(beat, at_ns=at_ns, usable=False) for beat in waiting]
         return [*beats, SignalLost(at_ns, gap.reason)]
 
     def _end_run(self, patient: PatientState, gap: Gap) -> None:
@@ -228,9 +245,9 @@ class Engine:
             for row, piece in enumerate(group):
                 track = piece.track
                 track.append_morphology(morphology[row])
+                piece.seconds = quality[row]
                 for second in quality[row]:
-                    start_ns, end_ns = track.time_ns(second.start_index), track.time_ns(second.end_index)
-                    piece.seen.append(Quality(start_ns, end_ns, second.good, second.reason, second.activity_mv))
+                    track.judge(second.good)
                 for mark in marks[row]:
                     # A beat confirmed without having been proposed is news too: silence is not judged past it.
                     is_news = track.pending.note(mark)
@@ -238,33 +255,88 @@ class Engine:
                         status = BeatStatus.WITHDRAWN if mark.status == "withdrawn" else BeatStatus.PROVISIONAL
                         r_ns, at_ns = track.time_ns(mark.r_index), track.time_ns(mark.decided_index)
                         piece.seen.append(Beat(r_ns, at_ns, status))
+                    if mark.status == "confirmed":
+                        piece.confirmed.append(mark)
+                track.confirm(piece.confirmed)
 
     def _classify(self, pieces: list[_Piece]) -> None:
         """One batch over the beats of all patients that are due."""
-        signals: list[Samples] = []
-        contexts: list[Samples] = []
-        beats: list[tuple[PatientState, Beat, bool]] = []
-        for piece in pieces:
-            for due in piece.track.pending.take_due(piece.track.count):
-                beat, features = self._features_of(piece, due)
-                beats.append((piece.patient, beat, features is not None))
-                if features is not None:
-                    signals.append(features[0])
-                    contexts.append(features[1])
-        verdicts = iter(self._classifier.classify(signals, contexts) if self._classifier else ())
-        for patient, beat, has_features in beats:
-            label, probability = next(verdicts, ("", 0.0)) if has_features else ("", 0.0)
-            patient.waiting.append(Beat(beat.r_ns, beat.at_ns, beat.status, beat.rr_s, label, probability))
+        beats = [
+            (piece.patient, *self._features_of(piece, due))
+            for piece in pieces
+            for due in piece.track.pending.take_due(piece.track.count)
+        ]
+        model, windows = self._models.beat, [inputs for _, _, inputs in beats if inputs is not None]
+        answers = iter(model.answer(stacked(windows)) if model and windows else ())
+        for patient, beat, inputs in beats:
+            said = next(answers, None) if inputs is not None else None
+            if said is None or inputs is None:
+                patient.waiting.append(beat)
+                continue
+            kept = {name: value.astype(np.float16) for name, value in inputs.items()} if said.label != "N" else None
+            patient.waiting.append(
+                replace(beat, label=said.label, probability=said.probability, unsure=said.unsure, inputs=kept)
+            )
 
-    def _features_of(self, piece: _Piece, due: DueBeat) -> tuple[Beat, tuple[Samples, Samples] | None]:
+    def _features_of(self, piece: _Piece, due: DueBeat) -> tuple[Beat, Inputs | None]:
         track = piece.track
         rr_s = _rr_s(piece.patient, due.r_index)
         beat = Beat(track.time_ns(due.r_index), track.time_ns(due.due_index), BeatStatus.CONFIRMED, rr_s)
-        window = track.window(due.r_index, BEFORE_SAMPLES, WINDOW_AFTER_SAMPLES)
+        window = track.window(due.r_index, BEFORE_SAMPLES, AFTER_SAMPLES)
         if window is None:
             return beat, None
-        # Counted in samples: a slip of the clock does not change an RR interval.
-        return beat, self._features.push(track.features, window.astype(np.float64), due)
+        signal, context = self._features.push(track.features, window, due)
+        return beat, {"signal": signal, "context": context}
+
+    def _ask(self, pieces: list[_Piece]) -> None:
+        """What is asked by the clock: one batch a model over the windows of all patients."""
+        self._judge(pieces)
+        for task, question in QUESTIONS.items():
+            model = self._by_task.get(task)
+            asked = _ended(question, pieces) if model else []
+            if model is None or not asked:
+                continue
+            inputs = question.inputs([(piece.track, end) for piece, end in asked])
+            for row, ((piece, end), said) in enumerate(zip(asked, model.answer(inputs), strict=True)):
+                track = piece.track
+                piece.seen.append(
+                    Prediction(
+                        task=task,
+                        start_ns=track.time_ns(max(0, end - question.window)),
+                        at_ns=track.time_ns(end),
+                        label=said.label,
+                        probability=said.probability,
+                        probabilities=said.probabilities,
+                        unsure=said.unsure,
+                        usable=question.usable(track, end),
+                        inputs={name: value[row].astype(np.float16) for name, value in inputs.items()},
+                    )
+                )
+
+    def _judge(self, pieces: list[_Piece]) -> None:
+        """The quality of each second, with how far the second opinion on its beats agrees."""
+        agreement: dict[tuple[int, int], float | None] = {}
+        model = self._models.qrs
+        asked = _ended(SECOND_OPINION, pieces) if model else []
+        if model:
+            for piece in pieces:
+                piece.track.opinion.detected += piece.confirmed
+        if model and asked:
+            shares = model.probabilities(SECOND_OPINION.inputs([(piece.track, end) for piece, end in asked]))
+            for (piece, end), steps in zip(asked, shares.tolist(), strict=True):
+                agreement[id(piece), end] = self._opinion.push(piece.track.opinion, end, steps, ())
+        for piece in pieces:
+            for second in piece.seconds:
+                piece.seen.append(
+                    Quality(
+                        start_ns=piece.track.time_ns(second.start_index),
+                        at_ns=piece.track.time_ns(second.end_index),
+                        good=second.good,
+                        reason=second.reason,
+                        activity_mv=second.activity_mv,
+                        agreement=agreement.get((id(piece), second.end_index)),
+                    )
+                )
 
     def _decide(self, pieces: list[_Piece], events: dict[str, list[AlertEvent]], now_ns: int | None) -> None:
         """Show each patient's rules what became known, in stream-time order."""
@@ -274,7 +346,7 @@ class Engine:
                 for observation in seen:
                     self._watch(piece.patient.person.id, observation)
             events[piece.patient.person.id] += piece.patient.observe(seen, piece.track.frontier_ns, now_ns)
-            piece.track.trim()
+            piece.track.trim(KEPT_SAMPLES)
 
     def _released(self, piece: _Piece) -> list[Observation]:
         """Classified beats whose second has been judged; the others wait, at most one second."""
@@ -290,7 +362,7 @@ class Engine:
                 continue
             at_ns = max(beat.at_ns, quality.at_ns if quality else beat.r_ns + NS_PER_S)
             usable = quality is not None and quality.good
-            out.append(Beat(beat.r_ns, at_ns, beat.status, beat.rr_s, beat.label, beat.probability, usable))
+            out.append(replace(beat, at_ns=at_ns, usable=usable))
         patient.waiting = still
         return out
 
@@ -338,6 +410,13 @@ class Engine:
             return False
         self.patients[patient_id] = patient
         return True
+
+
+def _ended(question: Question, pieces: Sequence[_Piece]) -> list[tuple[_Piece, int]]:
+    """Whose windows ended among the new samples, and at which sample."""
+    return [
+        (piece, end) for piece in pieces for end in question.ends(piece.track.count - len(piece.x), piece.track.count)
+    ]
 
 
 def _rr_s(patient: PatientState, r_index: int) -> float | None:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Literal
 
 from agent import __version__
-from agent.inference import PackBeatClassifier
+from agent.inference import Models
 from agent.ingest.mqtt import MqttSource
 from agent.mqtt import ConnectionStatus, MqttConnection, MqttError, PublishResult
 from agent.patient import PatientState, StreamState
@@ -54,12 +54,12 @@ class Health:
         publisher: Publisher,
         source: MqttSource | None,
         ingest: MqttConnection | None,
-        classifier: PackBeatClassifier | None,
+        models: Models,
         model_fault: str,
     ) -> None:
         self._worker, self._thread, self._uplink, self._publisher = worker, thread, uplink, publisher
         self._source, self._ingest = source, ingest
-        self._classifier, self._model_fault = classifier, model_fault
+        self._models, self._model_fault = models, model_fault
         self._started_ns = time.time_ns()
         self._under_way = 0
         self._last_vital: dict[tuple[str, str], str] = {}
@@ -195,9 +195,7 @@ class Health:
                 for patient in self._worker.engine.patients.values()
                 for state in patient.streams.values()
             ],
-            backends={name: self._classifier.runtime for name, _ in self._classifier.identity}
-            if self._classifier
-            else {},
+            backends=self._models.runtimes,
             counters=counters,
         )
 

@@ -1,55 +1,121 @@
-"""Windows of all patients in, one batch per model pack, calibrated probabilities out."""
+"""Model packs on their backends: windows of all patients in, one batch a pack, calibrated answers out."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from agent.signal.beat_features import CONTEXT, SIGNAL_SHAPE
+from agent.signal import beat_features, rhythm_window, second_opinion, vf_window
 from models.backends import Backend, open_backend
-from models.pack import ModelPack, PackError
+from models.pack import ModelPack, PackError, available_packs, load, verify
 
 Float32 = npt.NDArray[np.float32]
+Inputs = Mapping[str, Float32]
+"""A network's inputs by name: of one window without, of a batch with the batch axis in front."""
+
+INPUTS: dict[str, tuple[tuple[int, int], tuple[str, ...]]] = {
+    "beat": (beat_features.SIGNAL_SHAPE, beat_features.CONTEXT),
+    "qrs": (second_opinion.SIGNAL_SHAPE, ()),
+    "rhythm": (rhythm_window.SIGNAL_SHAPE, rhythm_window.CONTEXT),
+    "vf": (vf_window.SIGNAL_SHAPE, vf_window.CONTEXT),
+}
+"""Per task: the shape of the signal and the names of the context that this version of the agent computes."""
 
 
-class BeatClassifier(Protocol):
-    """What the engine asks of a beat model."""
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a model said of one window."""
 
-    @property
-    def identity(self) -> tuple[tuple[str, str], ...]:
-        """(pack id, sha256 of its weights) of what decides."""
-        ...
+    label: str
+    """The likeliest answer."""
+    probability: float
+    """Its calibrated probability."""
+    probabilities: tuple[float, ...]
+    """Of every label, in the pack's order."""
+    unsure: bool
+    """The pack's conformal prediction set holds more or less than this one answer."""
 
-    def classify(self, signals: Sequence[Float32], contexts: Sequence[Float32]) -> list[tuple[str, float]]:
-        """(label, probability) of each beat; a beat's verdict does not depend on its company."""
-        ...
 
-
-class PackBeatClassifier:
-    """The beat pack on its backend."""
+class PackModel:
+    """One pack on its backend."""
 
     def __init__(self, pack: ModelPack, backend: Backend | None = None) -> None:
-        if pack.context != CONTEXT or pack.input_shapes["signal"] != SIGNAL_SHAPE:
+        """Raises PackError where the pack wants inputs that this version of the agent does not compute."""
+        signal, context = INPUTS[pack.manifest.task]
+        if pack.context != context or pack.input_shapes["signal"] != signal:
             raise PackError(pack.path, "its inputs are not those this version of vagus computes")
-        self._pack = pack
+        self.pack = pack
         self._backend = backend or open_backend(pack)
-
-    @property
-    def identity(self) -> tuple[tuple[str, str], ...]:
-        return ((self._pack.id, self._pack.hash),)
 
     @property
     def runtime(self) -> str:
         """What really runs it."""
         return self._backend.name
 
-    def classify(self, signals: Sequence[Float32], contexts: Sequence[Float32]) -> list[tuple[str, float]]:
-        if not signals:
-            return []
-        logits = self._backend.run({"signal": np.stack(signals), "context": np.stack(contexts)})
-        probabilities = self._pack.probabilities(logits)
-        best = probabilities.argmax(axis=1)
-        return [(self._pack.labels[k], float(row[k])) for k, row in zip(best.tolist(), probabilities, strict=True)]
+    def probabilities(self, batch: Inputs) -> Float32:
+        """Calibrated probabilities (batch, outputs) of stacked windows; a row does not depend on its company."""
+        return self.pack.probabilities(self._backend.run(dict(batch)))
+
+    def answer(self, batch: Inputs) -> list[Answer]:
+        """The answer to each of the stacked windows, in their order."""
+        shares = self.probabilities(batch)
+        unsure = self.pack.unsure(shares).tolist()
+        best = shares.argmax(axis=1).tolist()
+        labels = self.pack.labels
+        return [
+            Answer(labels[k], row[k], tuple(row), is_unsure)
+            for k, row, is_unsure in zip(best, shares.tolist(), unsure, strict=True)
+        ]
+
+
+def stacked(windows: Sequence[Inputs]) -> Inputs:
+    """The inputs of several windows, at least one, as a batch."""
+    return {name: np.stack([window[name] for window in windows]) for name in windows[0]}
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """The models an engine asks, by task. Without one, the agent goes on with less, and says so."""
+
+    qrs: PackModel | None = None
+    beat: PackModel | None = None
+    rhythm: PackModel | None = None
+    vf: PackModel | None = None
+
+    @property
+    def by_task(self) -> dict[str, PackModel]:
+        """Those there are."""
+        named = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {task: model for task, model in named.items() if model is not None}
+
+    @property
+    def identity(self) -> dict[str, tuple[str, str]]:
+        """Per task (pack id, sha256 of its quantized network)."""
+        return {task: (model.pack.id, model.pack.hash) for task, model in self.by_task.items()}
+
+    @property
+    def runtimes(self) -> dict[str, str]:
+        """Per pack id what really runs it."""
+        return {model.pack.id: model.runtime for model in self.by_task.values()}
+
+
+@cache
+def shipped_models() -> Models:
+    """The packs that ship with vagus, on the CPU, after their self-test on the golden vectors: once a process.
+
+    Raises models.pack.PackError when one is not sound, or gives other answers here than where it was made.
+    """
+    tested = map(_tested, available_packs())
+    return Models(**{model.pack.manifest.task: model for model in tested})
+
+
+def _tested(path: Path) -> PackModel:
+    pack = load(path)
+    backend = open_backend(pack)
+    verify(pack, backend)
+    return PackModel(pack, backend)

@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field, replace
 
-from agent.alarms.alert import AlertEvent, Evidence, EvidenceBeat
+from agent.alarms.alert import AlertEvent, Asked, Evidence, EvidenceBeat, EvidencePrediction
 from agent.alarms.limits import Limits
-from agent.alarms.observation import Beat, BeatStatus, Condition, Observation, Quality, SignalLost, SignalStart
+from agent.alarms.observation import (
+    Beat,
+    BeatStatus,
+    Condition,
+    Observation,
+    Prediction,
+    Quality,
+    SignalLost,
+    SignalStart,
+)
 from agent.alarms.rule import Rule
 from agent.alarms.rules import rhythm_rules, signal_rules
 from agent.alarms.states import AlarmStates
@@ -16,12 +25,20 @@ from agent.signal.align import Aligner
 from agent.signal.track import STRIP_S, EcgTrack
 from firmware_bridge.chunk import NS_PER_S, Chunk, Stream
 
+EXPLAINED_BEATS = 8
+"""Of the last so many beats that were not normal it is kept what the model saw: a run of ventricular ones and more."""
 CLOCK_STEP_HOLD_NS = 60 * NS_PER_S
 """A step of a device's clock is an event, not a state: its alarm ends by itself."""
 
 
-JUDGED_BY_MODEL = frozenset({"ventricular_tachycardia", "ventricular_bigeminy", "pvc_burden"})
-"""Rules that rest on the classes of beats, so on the beat pack."""
+JUDGED_BY = {
+    "ventricular_tachycardia": "beat",
+    "ventricular_bigeminy": "beat",
+    "pvc_burden": "beat",
+    "atrial_fibrillation": "rhythm",
+    "ventricular_fibrillation": "vf",
+}
+"""Which model's answers a rule rests on; rules that are not here rest on none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +97,12 @@ class PatientState:
     heart_rate_bpm: float | None = None
     seen_s: int = 0
     good_s: int = 0
-    packs: tuple[tuple[str, str], ...] = ()
+    explainable: deque[Asked] = field(default_factory=lambda: deque(maxlen=EXPLAINED_BEATS))
+    """The last beats that were not normal, as the model saw them."""
+    predictions: dict[str, Prediction] = field(default_factory=dict)
+    """Per task the last answer about a window of signal, with what the model saw."""
+    packs: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Per task (pack id, sha256 of its network) of the models that are asked."""
 
     @classmethod
     def new(cls, person: Person, late_after_ns: int) -> PatientState:
@@ -150,6 +172,9 @@ class PatientState:
     def _remember(self, seen: Observation) -> None:
         match seen:
             case Beat(status=BeatStatus.CONFIRMED):
+                if seen.inputs is not None and seen.label != "N":
+                    self.explainable.append(Asked("beat", seen.label, seen.r_ns, seen.inputs))
+                seen = replace(seen, inputs=None)
                 self.recent.append(seen)
                 if seen.rr_s is not None and seen.usable:
                     self.heart_rate_bpm = self._mean_rate_bpm()
@@ -157,10 +182,11 @@ class PatientState:
                 self.seconds.append(seen)
                 self.seen_s += 1
                 self.good_s += seen.good
+            case Prediction():
+                self.predictions[seen.task] = seen
             case SignalStart() | SignalLost():
                 self.heart_rate_bpm = None
-            case _:
-                pass
+                self.predictions.clear()
 
     def _mean_rate_bpm(self) -> float | None:
         intervals = [beat.rr_s for beat in list(self.recent)[-8:] if beat.rr_s is not None]
@@ -182,17 +208,38 @@ class PatientState:
             strip_channels=track.stream.channels,
             strip=strip,
             beats=tuple(
-                EvidenceBeat(beat.r_ns, beat.label, beat.probability)
+                EvidenceBeat(beat.r_ns, beat.label, beat.probability, beat.unsure)
                 for beat in self.recent
                 if start_ns <= beat.r_ns < end_ns
             ),
             quality=sum(second.good for second in judged) / len(judged) if judged else 0.0,
             missing_s=max(0.0, STRIP_S - (end_ns - start_ns) / NS_PER_S),
             values=values,
-            packs=self.packs if condition.rule in JUDGED_BY_MODEL else (),
+            predictions=tuple(
+                EvidencePrediction(said.task, said.start_ns, said.at_ns, said.label, said.probability, said.unsure)
+                for said in self.predictions.values()
+            ),
+            asked=self._asked(JUDGED_BY.get(condition.rule, ""), start_ns),
+            packs=tuple(pack for task, pack in self.packs.items() if task == JUDGED_BY.get(condition.rule)),
         )
+
+    def _asked(self, task: str, since_ns: int) -> tuple[Asked, ...]:
+        """What a rule resting on `task` was told, as the model saw it: the strip's ventricular beats, or a window."""
+        if task == "beat":
+            return tuple(asked for asked in self.explainable if asked.label == "V" and asked.anchor_ns >= since_ns)
+        said = self.predictions.get(task)
+        if said is None or said.inputs is None:
+            return ()
+        return (Asked(task, said.label, said.at_ns, said.inputs),)
 
 
 def _order(seen: Observation) -> tuple[int, int, int]:
-    """By the time it was known; at the same time quality first, so that it gates the beats; then by R peak."""
-    return (seen.at_ns, 0, 0) if not isinstance(seen, Beat) else (seen.at_ns, 1, seen.r_ns)
+    """By the time it was known; at the same time quality first, so that it gates the beats, in the order of their R
+    peaks; and what was asked about a window last."""
+    match seen:
+        case Beat():
+            return (seen.at_ns, 1, seen.r_ns)
+        case Prediction():
+            return (seen.at_ns, 2, 0)
+        case _:
+            return (seen.at_ns, 0, 0)

@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 from itertools import zip_longest
 from pathlib import Path
 
@@ -15,9 +14,9 @@ import numpy as np
 
 from agent.alarms.alert import AlertEvent
 from agent.alarms.limits import Limits
-from agent.alarms.observation import Beat, BeatStatus, Observation, Quality
+from agent.alarms.observation import Beat, BeatStatus, Observation, Prediction, Quality
 from agent.engine import Engine
-from agent.inference import BeatClassifier, PackBeatClassifier
+from agent.inference import Models, shipped_models
 from agent.ingest.replay import EPOCH_NS, RecordStream, record_chunks, record_streams
 from agent.ingest.wfdb import Header, RecordError, read_header
 from agent.patient import Person
@@ -27,24 +26,9 @@ HELD_S = 1.5
 """Longer than any beat waits to be classified and gated."""
 
 
-@cache
-def shipped_beat_classifier() -> PackBeatClassifier:
-    """The beat pack that ships with vagus, on the CPU, after its self-test on the golden vectors: once a process.
-
-    Raises models.pack.PackError when it is not sound, or gives other answers here than where it was made.
-    """
-    from models.backends import open_backend  # noqa: PLC0415 (only a command that classifies pays for it)
-    from models.pack import load, shipped, verify  # noqa: PLC0415
-
-    pack = load(shipped("beat"))
-    backend = open_backend(pack)
-    verify(pack, backend)
-    return PackBeatClassifier(pack, backend)
-
-
 def replay(
     records: Sequence[Path],
-    classifier: BeatClassifier | None,
+    models: Models,
     *,
     chunk_s: float = 1.0,
     speed: float | None = None,
@@ -60,7 +44,7 @@ def replay(
     """
     streams = [(path, ecg_of(read_header(path), path.name)) for path in records]
     persons = [Person(path.name, (stream.stream,), limits or Limits()) for path, stream in streams]
-    engine = Engine(persons, classifier, mains_hz=mains_hz, watch=watch)
+    engine = Engine(persons, models, mains_hz=mains_hz, watch=watch)
     cut = chunks_of or (lambda path, stream: record_chunks(path, stream, chunk_s=chunk_s))
     began_s = time.monotonic()
     for tick, chunks in enumerate(zip_longest(*(cut(path, stream) for path, stream in streams))):
@@ -86,6 +70,7 @@ class Observed:
     provisional_latency_s: list[float] = field(default_factory=list)
     """From R peak to the provisional beat."""
     seconds: list[Quality] = field(default_factory=list)
+    predictions: list[Prediction] = field(default_factory=list)
     events: list[AlertEvent] = field(default_factory=list)
 
     @property
@@ -94,7 +79,7 @@ class Observed:
         return sum(second.good for second in self.seconds) / len(self.seconds) if self.seconds else 0.0
 
 
-def observe(record: Path, classifier: BeatClassifier | None, *, mains_hz: float = 0.0) -> Observed:
+def observe(record: Path, models: Models, *, mains_hz: float = 0.0) -> Observed:
     """Stream one record through the engine in chunks of 10 s and keep all that it saw.
 
     At the end its last sample is held for HELD_S: the last beats are then decided as they would be in a longer record.
@@ -109,10 +94,12 @@ def observe(record: Path, classifier: BeatClassifier | None, *, mains_hz: float 
                 seen.provisional_latency_s.append((observation.at_ns - observation.r_ns) / NS_PER_S)
             case Quality():
                 seen.seconds.append(observation)
+            case Prediction():
+                seen.predictions.append(replace(observation, inputs=None))
             case _:
                 pass
 
-    seen.events = list(replay([record], classifier, mains_hz=mains_hz, watch=watch, chunks_of=_with_held_end))
+    seen.events = list(replay([record], models, mains_hz=mains_hz, watch=watch, chunks_of=_with_held_end))
     return seen
 
 
@@ -130,8 +117,7 @@ def replay_command(args: argparse.Namespace) -> int:
     from agent.uplink.messages import canonical_json  # noqa: PLC0415
 
     try:
-        classifier = shipped_beat_classifier()
-        for event in replay(args.records, classifier, chunk_s=args.chunk, speed=args.speed, mains_hz=args.mains):
+        for event in replay(args.records, shipped_models(), chunk_s=args.chunk, speed=args.speed, mains_hz=args.mains):
             if args.json:
                 sys.stdout.buffer.write(canonical_json(event) + b"\n")
             else:

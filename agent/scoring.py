@@ -24,6 +24,12 @@ AAMI_CLASS: dict[str, str] = (
 )
 """MIT-BIH beat annotation to AAMI class, de Chazal's mapping (2004). bxb itself puts j and e in S."""
 
+
+def aami_class(label: str) -> str:
+    """The class a beat is scored, listed and annotated as: one the model was not asked about is unclassifiable."""
+    return label or "Q"
+
+
 UNMATCHED = "O"
 """What a missed reference beat was "detected as", and what an extra detection "really was"."""
 

@@ -19,7 +19,7 @@ from agent.alarms.alert import AlertEvent
 from agent.config import Config, MqttConfig, WfdbSource, streams
 from agent.engine import Engine
 from agent.health import Health
-from agent.inference import PackBeatClassifier
+from agent.inference import Models, shipped_models
 from agent.ingest.mqtt import MqttSource, StreamConfig
 from agent.ingest.replay import EPOCH_NS, RecordStream, ReplaySource, record_chunks
 from agent.ingest.source import Delivery, Source
@@ -27,7 +27,7 @@ from agent.ingest.wfdb import read_header
 from agent.logs import configure_logging
 from agent.mqtt import MqttConnection, Will
 from agent.patient import Person
-from agent.replay import ecg_of, shipped_beat_classifier
+from agent.replay import ecg_of
 from agent.uplink.messages import JSON_TYPE, offline_payload
 from agent.uplink.outbox import Outbox, OutboxError, Outgoing
 from agent.uplink.publisher import Publisher
@@ -59,11 +59,11 @@ class Supervisor:
         self._config = config
         self._topics = Topics(config.agent.id)
         self._streams = {place: StreamConfig(*expected) for place, expected in streams(config).items()}
-        self._classifier, self._model_fault = _classifier()
+        self._models, self._model_fault = _models()
         self._persons = _persons(config, self._streams)
         engine = Engine(
             self._persons,
-            self._classifier,
+            self._models,
             mains_hz=config.agent.mains_hz,
             late_after_s=config.agent.late_after_s,
         )
@@ -91,7 +91,7 @@ class Supervisor:
                 on_change=lambda: health.changed(),  # noqa: PLW0108 (health is made from the publisher)
             )
             health = Health(
-                self._worker, self._thread, uplink, publisher, source, ingest, self._classifier, self._model_fault
+                self._worker, self._thread, uplink, publisher, source, ingest, self._models, self._model_fault
             )
             decode = source.decode_again if source else _decode_nothing
             resumed = await loop.run_in_executor(self._thread, self._worker.recover, decode)
@@ -223,13 +223,13 @@ def _record(patient: str, source: WfdbSource) -> RecordStream:
     return ecg_of(read_header(source.path), patient, device=source.path.name)
 
 
-def _classifier() -> tuple[PackBeatClassifier | None, str]:
-    """The beat model, or None and the reason: the agent then goes on without classes, and says so."""
+def _models() -> tuple[Models, str]:
+    """The models, or none and the reason: the agent then goes on without them, and says so."""
     try:
-        return shipped_beat_classifier(), ""
+        return shipped_models(), ""
     except PackError as error:
-        log.error("beat model cannot be used, beats stay unclassified: %s", error)  # noqa: TRY400
-        return None, str(error)
+        log.error("models cannot be used, beats stay unclassified: %s", error)  # noqa: TRY400
+        return Models(), str(error)
 
 
 def _decode_nothing(_topic: str, _content_type: str | None, _payload: bytes) -> tuple[Chunk, ...]:

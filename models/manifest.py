@@ -8,14 +8,17 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from models.vocabulary import BEAT_CONTEXT, BeatLabel, PrepareStep
+from models.vocabulary import CONTEXT, LABELS, PrepareStep, Task
 
-SCHEMA = 1
+SCHEMA = 2
 MANIFEST_NAME = "manifest.toml"
 
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=80)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 PackId = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$", max_length=40)]
+WeightsName = Literal["onnx", "onnx-s8", "tflite", "onnx-float"]
+"""Integer ONNX for the CPU (U8 activations, S8 weights), for TensorRT (both S8, symmetric), full-integer TFLite, and
+the float network that vendor compilers start from."""
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -38,8 +41,13 @@ class Input(_Table):
     kind: Literal["ecg"]
     unit: Literal["mV"]
     rate_hz: Literal[125, 250] = Field(description="rate of the signal the window is cut from")
-    before_s: Positive = Field(description="seconds before R that the window begins")
-    after_s: Positive = Field(description="seconds after R at which the window ends")
+    hop_s: Positive | None = Field(
+        default=None, description="the window's anchor is every multiple of this in a run; left out, every R peak"
+    )
+    before_s: Positive = Field(description="seconds before the anchor that the window begins")
+    after_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        description="seconds after the anchor at which the window ends"
+    )
     band_hz: tuple[float, float] = Field(description="pass band of the filter in front")
     prepare: list[PrepareStep]
     channels: Annotated[int, Field(ge=1, le=16)] = Field(description="rows of the `signal` input")
@@ -48,9 +56,6 @@ class Input(_Table):
 
     @model_validator(mode="after")
     def _check(self) -> Input:
-        unknown = [name for name in self.context if name not in BEAT_CONTEXT]
-        if unknown:
-            raise ValueError(f"context: unknown feature {', '.join(unknown)}")
         if len(set(self.context)) != len(self.context):
             raise ValueError("context: a feature is named twice")
         if not 0 <= self.band_hz[0] < self.band_hz[1] <= self.rate_hz / 2:
@@ -58,10 +63,23 @@ class Input(_Table):
         return self
 
 
+class Conformal(_Table):
+    """Class-conditional split-conformal prediction (Vovk 2012): which answers a window leaves open."""
+
+    alpha: Annotated[float, Field(gt=0, lt=1)] = Field(description="share of each true class that may be left out")
+    at_least: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
+        description="per label, the calibrated probability from which it is in the prediction set"
+    )
+
+
 class Output(_Table):
-    labels: Annotated[list[BeatLabel], Field(min_length=2)] = Field(description="classes, in the order of the logits")
-    omitted: dict[BeatLabel, str] = Field(default_factory=dict, description="class left out: why")
+    labels: Annotated[list[str], Field(min_length=1)] = Field(description="classes, in the order of the logits")
+    steps: Annotated[int, Field(ge=1, le=1024)] | None = Field(
+        default=None, description="one sigmoid logit for each of so many steps, instead of a softmax over labels"
+    )
+    omitted: dict[str, str] = Field(default_factory=dict, description="class left out: why")
     temperature: Positive = Field(description="logits are divided by this before the softmax")
+    conformal: Conformal | None = Field(default=None, description="when an answer is called unsure")
 
     @model_validator(mode="after")
     def _check(self) -> Output:
@@ -70,17 +88,21 @@ class Output(_Table):
         both = sorted(set(self.labels) & set(self.omitted))
         if both:
             raise ValueError(f"omitted: {', '.join(both)} is also in labels")
+        if (self.steps is None) != (len(self.labels) > 1):
+            raise ValueError("labels: several with a softmax, or one with steps")
+        if self.conformal and self.conformal.at_least.keys() != set(self.labels):
+            raise ValueError("conformal: a threshold is needed for each of the labels")
         return self
 
 
 class Budget(_Table):
     """What the agent may expect; measured by `vagus bench`, checked by nobody at run time."""
 
-    latency_s: Annotated[float, Field(gt=0, le=0.6)] = Field(
-        description="seconds after R until the inputs are complete"
+    latency_s: Annotated[float, Field(ge=0, le=2)] = Field(
+        description="seconds after the anchor until the inputs are complete"
     )
     parameters: Annotated[int, Field(gt=0)]
-    batch_us: Positive = Field(description="microseconds a beat at batch 256 on one x86-64 core")
+    batch_us: Positive = Field(description="microseconds a window at batch 256 on one x86-64 core")
 
 
 class Source(_Table):
@@ -120,8 +142,9 @@ class Golden(_Table):
 class Manifest(_Table):
     """manifest.toml, checked. Unknown keys are errors."""
 
-    schema_version: Literal[1] = Field(alias="schema")
+    schema_version: Literal[2] = Field(alias="schema")
     id: PackId
+    task: Task
     version: str = Field(pattern=r"^\d+\.\d+\.\d+$")
     title: str
     intended_use: str
@@ -129,9 +152,20 @@ class Manifest(_Table):
     output: Output
     budget: Budget
     golden: Golden
-    weights: Annotated[dict[Literal["onnx", "onnx-float"], Weights], Field(min_length=1)]
-    """Per runtime: "onnx" is the quantized network that runs, "onnx-float" what vendor compilers start from."""
+    weights: Annotated[dict[WeightsName, Weights], Field(min_length=1)]
     training: Training
+
+    @model_validator(mode="after")
+    def _check(self) -> Manifest:
+        unknown = [name for name in self.input.context if name not in CONTEXT[self.task]]
+        if unknown:
+            raise ValueError(f"input.context: unknown feature {', '.join(unknown)}")
+        strange = sorted({*self.output.labels, *self.output.omitted} - LABELS[self.task])
+        if strange:
+            raise ValueError(f"output: the task {self.task!r} has no label {', '.join(strange)}")
+        if (self.task == "beat") != (self.input.hop_s is None):
+            raise ValueError("input.hop_s: beats have none, every other task has one")
+        return self
 
 
 def read_manifest(path: Path) -> Manifest:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,19 +13,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from models.manifest import MANIFEST_NAME, Manifest, PackError, Weights, read_manifest
+from models.manifest import MANIFEST_NAME, Manifest, PackError, Weights, WeightsName, read_manifest
 
 if TYPE_CHECKING:
     from models.backends import Backend
 
-__all__ = ["ModelPack", "PackError", "available_packs", "load", "probabilities", "shipped", "verify"]
+__all__ = ["ModelPack", "PackError", "available_packs", "load", "probabilities", "shipped", "sigmoid", "verify"]
 
 Float32 = npt.NDArray[np.float32]
 
 PACKS = Path(__file__).parent / "packs"
 MAX_FILE_BYTES = 64 << 20
-QUANTIZED = "onnx"
-"""The weights that run; the other runtimes' are for vendor compilers."""
+QUANTIZED: WeightsName = "onnx"
+"""The weights that every pack has, and that run where nothing else is chosen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +34,13 @@ class ModelPack:
 
     path: Path
     manifest: Manifest
-    hash: str
-    """sha256 of the weights that run."""
-    weights: bytes
+    weights: Mapping[WeightsName, bytes]
     golden: bytes
+
+    @property
+    def hash(self) -> str:
+        """sha256 of the quantized network: the pack's identity in alerts, whichever runtime runs it."""
+        return self.manifest.weights[QUANTIZED].sha256
 
     @property
     def id(self) -> str:
@@ -60,11 +64,27 @@ class ModelPack:
     def input_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of one row of each input of the network."""
         wanted = self.manifest.input
-        return {"signal": (wanted.channels, wanted.samples), "context": (len(wanted.context),)}
+        signal: dict[str, tuple[int, ...]] = {"signal": (wanted.channels, wanted.samples)}
+        return {**signal, "context": (len(wanted.context),)} if wanted.context else signal
+
+    @property
+    def outputs(self) -> int:
+        """Logits a row: one for each label, or one for each step."""
+        return self.manifest.output.steps or len(self.labels)
 
     def probabilities(self, logits: Float32) -> Float32:
-        """Calibrated probabilities, (batch, labels) float32, of the backend's logits."""
-        return probabilities(logits, self.manifest.output.temperature)
+        """Calibrated probabilities, (batch, outputs) float32, of the backend's logits."""
+        temperature = self.manifest.output.temperature
+        return sigmoid(logits, temperature) if self.manifest.output.steps else probabilities(logits, temperature)
+
+    def unsure(self, probabilities: Float32) -> npt.NDArray[np.bool_]:
+        """Which rows (batch, labels) of calibrated probabilities leave more or less than one answer open: (batch,)."""
+        conformal = self.manifest.output.conformal
+        if conformal is None:
+            return np.zeros(len(probabilities), dtype=np.bool_)
+        at_least = np.array([conformal.at_least[label] for label in self.labels], dtype=np.float32)
+        unsure: npt.NDArray[np.bool_] = (probabilities >= at_least).sum(axis=1) != 1
+        return unsure
 
 
 def probabilities(logits: Float32, temperature: float) -> Float32:
@@ -73,6 +93,12 @@ def probabilities(logits: Float32, temperature: float) -> Float32:
     scaled -= scaled.max(axis=1, keepdims=True)
     exponentials = np.exp(scaled)
     shares: Float32 = (exponentials / exponentials.sum(axis=1, keepdims=True)).astype(np.float32)
+    return shares
+
+
+def sigmoid(logits: Float32, temperature: float) -> Float32:
+    """1 / (1 + exp(-logits / temperature)), elementwise, float32."""
+    shares: Float32 = (1.0 / (1.0 + np.exp(-logits.astype(np.float64) / temperature))).astype(np.float32)
     return shares
 
 
@@ -106,7 +132,7 @@ def load(path: Path) -> ModelPack:
     checked = {runtime: _read_checked(path, weights) for runtime, weights in manifest.weights.items()}
     golden = _read_bytes(path / manifest.golden.file)
     _check_hash(path / manifest.golden.file, golden, manifest.golden.sha256)
-    return ModelPack(path, manifest, manifest.weights[QUANTIZED].sha256, checked[QUANTIZED], golden)
+    return ModelPack(path, manifest, checked, golden)
 
 
 def verify(pack: ModelPack, backend: Backend | None = None) -> float:
@@ -138,9 +164,11 @@ def _golden(pack: ModelPack) -> tuple[dict[str, Float32], Float32]:
             inputs = {name: arrays[name].astype(np.float32) for name in pack.input_shapes}
             logits = arrays["logits"].astype(np.float32)
     except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
-        raise PackError(path, f"is not a golden file with signal, context and logits: {error}") from error
+        raise PackError(
+            path, f"is not a golden file with {', '.join(pack.input_shapes)} and logits: {error}"
+        ) from error
     rows = len(logits)
-    shapes = {**{name: (rows, *shape) for name, shape in pack.input_shapes.items()}, "logits": (rows, len(pack.labels))}
+    shapes = {**{name: (rows, *shape) for name, shape in pack.input_shapes.items()}, "logits": (rows, pack.outputs)}
     for name, array in {**inputs, "logits": logits}.items():
         if rows == 0 or array.shape != shapes[name]:
             raise PackError(path, f"{name} has shape {array.shape}, expected {shapes[name]}")

@@ -2,12 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
+
+Task = Literal["qrs", "beat", "rhythm", "vf"]
+"""What a pack is asked: where beats are; what each beat is; which rhythm; whether a rhythm is shockable."""
 
 BeatLabel = Literal["N", "S", "V", "F", "Q"]
 """AAMI EC57 beat classes: normal, supraventricular ectopic, ventricular ectopic, fusion, unclassifiable or paced."""
 
-PrepareStep = Literal["median_baseline", "decimate_2", "scale_normal_qrs", "difference_to_normal", "asinh_compress"]
+RHYTHM_LABELS = ("N", "A", "O", "~")
+"""The answers of a rhythm pack, in the order of its logits."""
+
+LABELS: dict[Task, frozenset[str]] = {
+    "qrs": frozenset({"beat"}),
+    "beat": frozenset(get_args(BeatLabel)),
+    "rhythm": frozenset(RHYTHM_LABELS),
+    "vf": frozenset({"other", "shockable"}),
+}
+"""The answers the agent understands. Rhythm: sinus, atrial fibrillation, other, too noisy to say (CinC 2017)."""
+
+PrepareStep = Literal[
+    "median_baseline",
+    "decimate_2",
+    "scale_normal_qrs",
+    "difference_to_normal",
+    "asinh_compress",
+    "decimate_4",
+    "straight_baseline",
+    "scale_typical_second",
+    "rr_track",
+    "moving_mean_baseline",
+    "scale_window_and_level",
+]
 """Steps between the morphology path at 250 Hz and a network's `signal` input, in the order they are listed."""
 
 _RR = (
@@ -67,3 +93,73 @@ _HISTORY = tuple(
 
 BEAT_CONTEXT: tuple[str, ...] = (*_RR, *_SHAPE, *_HISTORY)
 """Every context feature the agent computes for a beat (agent/signal/beat_features.py), in that module's order."""
+
+QRS_CONTEXT: tuple[str, ...] = ()
+RHYTHM_CONTEXT: tuple[str, ...] = (
+    "seconds_known",
+    "beats_per_second",
+    "rr_median",
+    "rr_count",
+    "rr_step_median",
+    "rr_step_mean",
+    "rr_step_rms",
+    "rr_step_below_3",
+    "rr_step_3_to_6",
+    "rr_step_6_to_12",
+    "rr_step_12_to_25",
+    "rr_step_above_25",
+    "rr_q10",
+    "rr_q25",
+    "rr_q75",
+    "rr_q90",
+    "rr_entropy_5",
+    "rr_entropy_12",
+    "rr_matches_5",
+    "rr_matches_12",
+    "rr_correlation_1",
+    "rr_correlation_2",
+    "rr_correlation_3",
+    "rr_step_correlation_1",
+    "rr_early_share",
+    "rr_late_share",
+    "rr_early_late_share",
+    "rr_both_steps_6",
+    "rr_both_steps_12",
+    "rr_calm_share",
+    "rr_calm_step_rms",
+    "rr_turning_share",
+    "rr_steady_run_share",
+    "rr_bend_median",
+    "rr_shortest",
+    "rr_longest",
+    "beat_likeness_mean",
+    "beat_likeness_deviation",
+    "beat_unlike_share",
+    "beat_unlike_early_share",
+    "p_energy",
+    "p_consistency",
+    "p_range",
+    "p_place",
+    "p_beat_energy",
+    "t_energy",
+    "t_consistency",
+    "qrs_width",
+    "qrs_polarity",
+    "qrs_deviation",
+    "amplitude",
+    "hiss",
+    "baseline",
+    "loud_seconds",
+    "quiet_seconds",
+    "extreme",
+)
+"""Of a rhythm window (agent/signal/rhythm_window.py), in that module's order."""
+VF_CONTEXT: tuple[str, ...] = ()
+
+CONTEXT: dict[Task, tuple[str, ...]] = {
+    "qrs": QRS_CONTEXT,
+    "beat": BEAT_CONTEXT,
+    "rhythm": RHYTHM_CONTEXT,
+    "vf": VF_CONTEXT,
+}
+"""Per task, the context features that the agent computes, in order."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -45,6 +46,44 @@ class EvidenceBeat:
     t_ns: int
     label: str
     probability: float
+    unsure: bool = False
+    """The model left more or less than this one answer open."""
+
+
+@dataclass(frozen=True, slots=True)
+class EvidencePrediction:
+    """What a model said of a window of signal."""
+
+    task: str
+    start_ns: int
+    at_ns: int
+    label: str
+    probability: float
+    unsure: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Asked:
+    """One question to a model as it was put, so that its answer can be explained."""
+
+    task: str
+    label: str
+    anchor_ns: int
+    """The beat's R peak, or the end of the window."""
+    inputs: Mapping[str, npt.NDArray[np.float16]]
+
+
+@dataclass(frozen=True, slots=True)
+class Attribution:
+    """What of the signal spoke for a model's answer: see `models.attribution.occlusion`."""
+
+    task: str
+    label: str
+    t0_ns: int
+    """Start of the first piece."""
+    piece_s: float
+    falls: tuple[float, ...]
+    """Per piece, by how much the answer's log odds fall without it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,6 +105,11 @@ class Evidence:
     """Measured values and the thresholds they crossed, named with their unit."""
     packs: tuple[tuple[str, str], ...] = ()
     """(pack id, sha256 of its weights) of every model that took part."""
+    predictions: tuple[EvidencePrediction, ...] = ()
+    """The last answer to each question about a window of signal."""
+    attributions: tuple[Attribution, ...] = ()
+    asked: tuple[Asked, ...] = ()
+    """What `attributions` are to be made from; empty once they are."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,6 +131,8 @@ class AlertEvent:
     late: bool = False
     """Decided on back-filled or delayed data: a report about the past, never an alarm for now."""
     evidence: Evidence | None = None
+    until_ns: int | None = None
+    """Of one that ended: when that was, where it is earlier than `at_ns`."""
 
 
 def alert_id(patient: str, rule: str, onset_ns: int) -> str:

@@ -30,6 +30,7 @@ class VentricularRun:
     _others: int = 0
     _onset_ns: int | None = None
     _last_v_ns: int = 0
+    _last_r_ns: int = 0
     _count: int = 0
 
     def advance(self, to_ns: int) -> list[Condition]:
@@ -60,7 +61,7 @@ class VentricularRun:
             self._run_beats += 1
             self._run.append(beat.rr_s)
             del self._run[: -(self.beats - 1)]
-        self._last_v_ns = beat.at_ns
+        self._last_v_ns, self._last_r_ns = beat.at_ns, beat.r_ns
         if self._onset_ns is not None:
             self._count += 1
             return []
@@ -84,9 +85,8 @@ class VentricularRun:
         onset_ns, self._onset_ns = self._onset_ns, None
         assert onset_ns is not None  # noqa: S101 (called only while active)
         self._run_beats = 0
-        return [
-            Condition(self.name, False, onset_ns, at_ns, f"Run of ventricular beats over after {self._count} beats")
-        ]
+        text = f"Run of ventricular beats over after {self._count} beats"
+        return [Condition(self.name, False, onset_ns, at_ns, text, until_ns=self._last_r_ns)]
 
 
 @dataclass(slots=True)

@@ -17,6 +17,7 @@ class Limits:
     ventricular_tachycardia_beats: int = 5
     """At least so many ventricular beats in a row."""
     ventricular_tachycardia_above_bpm: float = 100.0
+    atrial_fibrillation_longer_than_s: float = 30.0
     pvc_burden_above_percent: float = 10.0
     disabled: frozenset[str] = frozenset()
     """Rules switched off for this person; never one of ALWAYS_ON."""
@@ -42,6 +43,7 @@ BOUNDS: dict[str, Bounds] = {
     "pause_longer_than_s": Bounds(2, 6, "s"),
     "ventricular_tachycardia_beats": Bounds(3, 10, "beats"),
     "ventricular_tachycardia_above_bpm": Bounds(90, 150, "bpm"),
+    "atrial_fibrillation_longer_than_s": Bounds(30, 600, "s"),
     "pvc_burden_above_percent": Bounds(1, 50, "%"),
 }
 """Bounds of every numeric field of Limits."""
@@ -51,13 +53,15 @@ RULES = (
     "bradycardia",
     "tachycardia",
     "pause",
+    "ventricular_fibrillation",
     "ventricular_tachycardia",
+    "atrial_fibrillation",
     "ventricular_bigeminy",
     "pvc_burden",
 )
 """Rules a config may name."""
 
-ALWAYS_ON = frozenset({"asystole", "ventricular_tachycardia"})
+ALWAYS_ON = frozenset({"asystole", "ventricular_fibrillation", "ventricular_tachycardia"})
 """Rules of high priority: a config may set their limits within the bounds but never silence them."""
 
 DEFAULTS: dict[str, float] = {

@@ -6,8 +6,15 @@ rules need no clock and decide the same in any replay.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+
+import numpy as np
+import numpy.typing as npt
+
+Inputs = Mapping[str, npt.NDArray[np.float16]]
+"""What a model was shown, kept until its answer has been taken in."""
 
 
 class BeatStatus(StrEnum):
@@ -34,6 +41,9 @@ class Beat:
     """Calibrated probability of `label`."""
     usable: bool = True
     """False where the signal at this beat did not pass the quality gate: it counts as a pulse, not as evidence."""
+    unsure: bool = False
+    """The model abstains: its conformal prediction set holds more or less than `label`."""
+    inputs: Inputs | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +58,8 @@ class Quality:
     """ "", "flat", "saturated", "lead off" or "noise"."""
     activity_mv: float = 0.0
     """Peak to peak in the band where QRS complexes are."""
+    agreement: float | None = None
+    """How far two detectors agree on the beats of the last ten seconds, 0 to 1; None where that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +77,30 @@ class SignalLost:
     reason: str
 
 
-Observation = Beat | Quality | SignalStart | SignalLost
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a model said of one window of signal."""
+
+    task: str
+    """Which model: "rhythm" or "vf"."""
+    start_ns: int
+    """Start of the window."""
+    at_ns: int
+    """Stream time at which this was known."""
+    label: str
+    """The likeliest answer."""
+    probability: float
+    """Its calibrated probability."""
+    probabilities: tuple[float, ...]
+    """Calibrated probabilities of all the pack's labels, in the pack's order."""
+    unsure: bool = False
+    """The conformal prediction set holds more or less than one answer: the model abstains."""
+    usable: bool = True
+    """False where part of the window that decides did not pass the quality gate."""
+    inputs: Inputs | None = field(default=None, compare=False, repr=False)
+
+
+Observation = Beat | Quality | Prediction | SignalStart | SignalLost
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,3 +114,5 @@ class Condition:
     text: str
     values: tuple[tuple[str, float | str], ...] = ()
     """Measurements and the thresholds that they crossed, named with their unit."""
+    until_ns: int | None = None
+    """Of one that ended: when that was, where it is earlier than when it was known."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from agent.alarms.atrial_fibrillation import AtrialFibrillation
 from agent.alarms.ectopy import Bigeminy, PvcBurden, VentricularRun
+from agent.alarms.fibrillation import Fibrillation
 from agent.alarms.limits import Limits
 from agent.alarms.rate import NoBeats, RateOutside
 from agent.alarms.rule import Rule
@@ -13,6 +15,7 @@ def rhythm_rules(limits: Limits) -> list[Rule]:
     """The rules of one person, most urgent first; those that the person's limits disable are left out."""
     rules: list[Rule] = [
         NoBeats("asystole", limits.asystole_longer_than_s, "Asystole"),
+        Fibrillation("ventricular_fibrillation"),
         VentricularRun(
             "ventricular_tachycardia", limits.ventricular_tachycardia_beats, limits.ventricular_tachycardia_above_bpm
         ),
@@ -21,6 +24,7 @@ def rhythm_rules(limits: Limits) -> list[Rule]:
         ),
         RateOutside("tachycardia", limits.tachycardia_above_bpm, beats=17, above=True),
         NoBeats("pause", limits.pause_longer_than_s, "Pause", momentary_s=30.0),
+        AtrialFibrillation("atrial_fibrillation", limits.atrial_fibrillation_longer_than_s),
         Bigeminy("ventricular_bigeminy"),
         PvcBurden("pvc_burden", limits.pvc_burden_above_percent),
     ]

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from agent.alarms.alert import AlertEvent, Category, Evidence, Phase, Priority, alert_id
 from agent.alarms.observation import Condition
 
 PHYSIOLOGICAL: dict[str, Priority] = {
     "asystole": Priority.HIGH,
+    "ventricular_fibrillation": Priority.HIGH,
     "ventricular_tachycardia": Priority.HIGH,
     "bradycardia": Priority.HIGH,
     "tachycardia": Priority.HIGH,
     "pause": Priority.MEDIUM,
+    "atrial_fibrillation": Priority.MEDIUM,
     "ventricular_bigeminy": Priority.LOW,
     "pvc_burden": Priority.LOW,
 }
@@ -92,7 +94,9 @@ class AlarmStates:
             alarm.ended_late = condition.text
             return []
         del self.active[condition.rule]
-        return [self._event(alarm, Phase.END, condition.at_ns, condition.text, late)]
+        return [
+            replace(self._event(alarm, Phase.END, condition.at_ns, condition.text, late), until_ns=condition.until_ns)
+        ]
 
     def caught_up(self, frontier_ns: int, now_ns: int | None) -> list[AlertEvent]:
         """Once data is fresh: alarms that began in late data are said again as of now, those that ended in it end."""

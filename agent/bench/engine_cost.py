@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from agent.engine import Engine
+from agent.inference import shipped_models
 from agent.ingest.simulate import DEMO_SCRIPT, SimulatedPatient
 from agent.ingest.source import Delivery
 from agent.patient import Person
-from agent.replay import shipped_beat_classifier
 from agent.uplink.outbox import Outbox
 from agent.uplink.topics import Topics, input_topic
 from agent.worker import Worker
@@ -36,7 +36,7 @@ def engine_cost(patients: int, *, seconds: int) -> dict[str, Any]:
     ]
     spent: defaultdict[str, float] = defaultdict(float)
     with tempfile.TemporaryDirectory(prefix="vagus-bench-") as folder:
-        engine = Engine([Person(stream.patient, (stream,)) for stream in streams], shipped_beat_classifier())
+        engine = Engine([Person(stream.patient, (stream,)) for stream in streams], shipped_models())
         worker = Worker(engine, Outbox(Path(folder) / "outbox.sqlite"), Topics("bench"), wall=False)
         _time_stages(engine, worker, spent)
         began_s = 0.0

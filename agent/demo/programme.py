@@ -8,10 +8,11 @@ from pathlib import Path
 
 from agent.alarms.alert import Phase
 from agent.demo.truth import Expected, expected_alarms
+from agent.inference import shipped_models
 from agent.ingest.replay import EPOCH_NS, record_chunks, record_streams, sample_ns
 from agent.ingest.simulate import DEMO_SCRIPT, Episode, Rhythm, SimulatedPatient, cgm_chunks, cgm_readings
 from agent.ingest.wfdb import Header, RecordError, read_annotations, read_header
-from agent.replay import replay, shipped_beat_classifier
+from agent.replay import replay
 from agent.signal.lead import analysis_lead
 from firmware_bridge.chunk import NS_PER_S, Chunk, Stream
 
@@ -113,7 +114,7 @@ def liveliest(path: Path) -> tuple[float, float]:
     """(start, seconds) of the stretch to show of a recording: up to its first run of ventricular tachycardia, or else
     up to its first alarm of any kind, as the engine finds it; the beginning where it finds none.
     """
-    started = [event for event in replay([path], shipped_beat_classifier()) if event.phase is Phase.START]
+    started = [event for event in replay([path], shipped_models()) if event.phase is Phase.START]
     runs = [event for event in started if event.rule == "ventricular_tachycardia"]
     first = next(iter([*runs, *started]), None)
     if first is None:

@@ -6,25 +6,27 @@ stream time. Native samples are kept as they came, for the evidence strip.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from agent.signal.beat_features import FeatureState
-from agent.signal.beats import QrsState
+from agent.signal.beats import BeatMark, QrsState
 from agent.signal.filters import MORPHOLOGY_DELAY, FilterState
 from agent.signal.pending import PendingBeats
 from agent.signal.quality import QualityState
 from agent.signal.resample import ANALYSIS_RATE_HZ, Resampler
+from agent.signal.rhythm_window import SAMPLES, THIN, thin
+from agent.signal.second_opinion import OpinionState
 from firmware_bridge.chunk import NS_PER_S, Chunk, Samples, Stream
 
 STRIP_S = 10.0
 KEEP_S = STRIP_S + 2.0
 """Native signal kept between steps: a strip, and the decision delay before it."""
-KEEP_MORPHOLOGY_S = 4.0
-"""A beat found in search-back is confirmed up to 3 s after its R peak, and its window begins half a second before."""
 ANALYSIS_STEP_NS = NS_PER_S // ANALYSIS_RATE_HZ
+_REMEMBERED = (1 << 64) - 1
 
 
 @dataclass(slots=True)
@@ -45,6 +47,16 @@ class EcgTrack:
     morphology: npt.NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
     count: int = 0
     """Analysis samples of this run so far; `morphology` holds the last of them."""
+    thinned: npt.NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
+    """The last half minute of the morphology path at 62.5 Hz: every whole group of THIN samples of the run."""
+    confirmed: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 2), np.int64))
+    """R peaks of the last half minute, and when each was confirmed: samples of the run, in the order of decision."""
+    opinion: OpinionState = field(default_factory=OpinionState)
+    """What the second opinion on beats remembers."""
+    judged: int = 0
+    """Whole seconds of the run that were judged for quality; `good` says of the last of them which passed."""
+    good: int = 0
+    """Bit k: whether the second k before the last judged one passed the quality gate; 64 of them."""
     anchors: list[tuple[int, int, int]] = field(default_factory=list)
     """(native count, analysis count, stream time): the time line since the run began and at every slip of the clock."""
 
@@ -76,12 +88,37 @@ class EcgTrack:
 
     def append_morphology(self, morphology: npt.NDArray[np.float64]) -> None:
         self.morphology = np.concatenate((self.morphology, morphology.astype(np.float32)))
-        self.count += len(morphology)
+        before, self.count = self.count, self.count + len(morphology)
+        groups = self.path(before // THIN * THIN, self.count // THIN * THIN)
+        self.thinned = np.concatenate((self.thinned, thin(groups)))
 
-    def trim(self) -> None:
-        """Forget what no later decision looks at."""
+    def confirm(self, marks: Sequence[BeatMark]) -> None:
+        """Remember beats that were confirmed."""
+        if marks:
+            new = np.array([(mark.r_index, mark.decided_index) for mark in marks], np.int64)
+            self.confirmed = np.concatenate((self.confirmed, new))
+
+    def judge(self, good: bool) -> None:
+        """Whether the run's next second passed the quality gate."""
+        self.judged += 1
+        self.good = (self.good << 1 | good) & _REMEMBERED
+
+    def good_seconds(self, end: int, seconds: int) -> int:
+        """How many of the `seconds` (up to 64) before analysis sample `end` passed the quality gate."""
+        back = self.judged - end // ANALYSIS_RATE_HZ
+        return (self.good >> back & ((1 << seconds) - 1)).bit_count()
+
+    def path(self, start: int, end: int) -> npt.NDArray[np.float32]:
+        """Samples [start, end) of the morphology path, which `morphology` must still hold."""
+        first = self.count - len(self.morphology)
+        return self.morphology[start - first : end - first]
+
+    def trim(self, keep: int) -> None:
+        """Forget what no later decision looks at: `keep` samples of the morphology path remain."""
         self.native = self.native[-round(KEEP_S * self.stream.rate_hz) :].copy()
-        self.morphology = self.morphology[-round(KEEP_MORPHOLOGY_S * ANALYSIS_RATE_HZ) :].copy()
+        self.morphology = self.morphology[-keep:].copy()
+        self.thinned = self.thinned[-SAMPLES:].copy()
+        self.confirmed = self.confirmed[self.confirmed[:, 0] >= self.count - SAMPLES * THIN]
 
     def time_ns(self, count: int) -> int:
         """Stream time of analysis sample `count` of this run."""

@@ -56,6 +56,26 @@ class BeatModel(_Model):
     t: str
     label: str
     probability: float
+    unsure: bool | None = Field(default=None, description="true where the model leaves more than one answer open")
+
+
+class PredictionModel(_Model):
+    task: str
+    start: str = Field(description="start of the window of signal")
+    decided_at: str
+    label: str
+    probability: float
+    unsure: bool | None = Field(default=None, description="true where the model leaves more than one answer open")
+
+
+class AttributionModel(_Model):
+    """What of the signal spoke for an answer: by how much its log odds fall without each piece."""
+
+    task: str
+    label: str
+    t0: str = Field(description="start of the first piece")
+    piece_s: float
+    falls: list[float]
 
 
 class PackModel(_Model):
@@ -70,6 +90,8 @@ class EvidenceModel(_Model):
     missing_s: float = Field(description="seconds of the strip's span for which no samples came")
     values: dict[str, float | str] = Field(description="measured values and the thresholds they crossed")
     packs: list[PackModel] = Field(description="models that took part")
+    predictions: list[PredictionModel] | None = Field(default=None, description="last answers about windows of signal")
+    attributions: list[AttributionModel] | None = None
 
 
 class AlertData(_Model):
@@ -80,6 +102,7 @@ class AlertData(_Model):
     priority: Priority
     phase: Phase
     onset: str = Field(description="when the condition began")
+    until: str | None = Field(default=None, description="of one that ended: when, where earlier than when it was known")
     decided_at: str = Field(description="stream time at which this transition was decided")
     late: bool = Field(description="decided on late data: a report about the past, never an alarm for now")
     text: str
@@ -257,6 +280,7 @@ def _alert_message(
             priority=event.priority,
             phase=event.phase,
             onset=rfc3339(event.onset_ns),
+            until=None if event.until_ns is None else rfc3339(event.until_ns),
             decided_at=rfc3339(event.at_ns),
             late=event.late,
             text=event.text,
@@ -284,12 +308,32 @@ def _evidence_model(evidence: Evidence) -> EvidenceModel:
             samples=[_shortest(evidence.strip[:, column]) for column in range(evidence.strip.shape[1])],
         ),
         beats=[
-            BeatModel(t=rfc3339(beat.t_ns), label=beat.label, probability=beat.probability) for beat in evidence.beats
+            BeatModel(t=rfc3339(beat.t_ns), label=beat.label, probability=beat.probability, unsure=beat.unsure or None)
+            for beat in evidence.beats
         ],
         quality=evidence.quality,
         missing_s=evidence.missing_s,
         values=dict(evidence.values),
         packs=[PackModel(id=pack_id, sha256=sha256) for pack_id, sha256 in evidence.packs],
+        predictions=[
+            PredictionModel(
+                task=said.task,
+                start=rfc3339(said.start_ns),
+                decided_at=rfc3339(said.at_ns),
+                label=said.label,
+                probability=round(said.probability, 4),
+                unsure=said.unsure or None,
+            )
+            for said in evidence.predictions
+        ]
+        or None,
+        attributions=[
+            AttributionModel(
+                task=made.task, label=made.label, t0=rfc3339(made.t0_ns), piece_s=made.piece_s, falls=list(made.falls)
+            )
+            for made in evidence.attributions
+        ]
+        or None,
     )
 
 

@@ -27,7 +27,7 @@ class Backend(Protocol):
     """What really runs it, e.g. "cpu"."""
 
     def run(self, inputs: dict[str, Float32]) -> Float32:
-        """Logits, (batch, labels) float32, of `signal` (batch, channels, samples) and `context` (batch, features).
+        """Logits, (batch, outputs) float32, of the inputs in `pack.input_shapes`: `signal` and perhaps `context`.
 
         A row's logits are the same bits whatever else is in the batch. A batch of none gives none.
         Raises ValueError on inputs of other names or shapes.

@@ -35,11 +35,13 @@ class OnnxBackend:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
         try:
-            self._session = onnxruntime.InferenceSession(pack.weights, options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(
+                pack.weights["onnx"], options, providers=["CPUExecutionProvider"]
+            )
         except Exception as error:  # onnxruntime raises a class of its own for each status
             raise PackError(pack.path, f"ONNX Runtime cannot load the network: {error}") from error
         self._shapes = pack.input_shapes
-        self._labels = len(pack.labels)
+        self._outputs = pack.outputs
         self._check(pack, self._session)
 
     def run(self, inputs: dict[str, Float32]) -> Float32:
@@ -52,7 +54,7 @@ class OnnxBackend:
                 found = f"{inputs[name].dtype} {inputs[name].shape}"
                 raise ValueError(f"input {name} is {found}, expected float32 {(batch, *shape)}")
         if batch == 0:
-            return np.empty((0, self._labels), dtype=np.float32)
+            return np.empty((0, self._outputs), dtype=np.float32)
         logits: Float32 = self._session.run(None, inputs)[0]
         return logits
 
@@ -61,5 +63,5 @@ class OnnxBackend:
         if found != self._shapes:
             raise PackError(pack.path, f"the network takes {found}, the manifest says {self._shapes}")
         outputs = [tuple(out.shape[1:]) for out in session.get_outputs()]
-        if outputs != [(self._labels,)]:
-            raise PackError(pack.path, f"the network gives {outputs}, the manifest names {self._labels} labels")
+        if outputs != [(self._outputs,)]:
+            raise PackError(pack.path, f"the network gives {outputs}, the manifest names {self._outputs} outputs")

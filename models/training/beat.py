@@ -19,13 +19,12 @@ import numpy.typing as npt
 import onnxruntime
 import torch
 
-from agent.signal.beat_features import CONTEXT
 from models.pack import PACKS, load, probabilities, verify
-from models.training import datasets, scores
+from models.training import beat_card, card, conformal, datasets, export, scores
 from models.training.datasets import Record
 from models.training.examples import LABELS, Examples, concatenate, examples_of, reference_counts, rhythm_examples
 from models.training.network import BeatNetwork, Recipe, fit, logits_of, parameters, shift
-from models.training.packing import Facts, write_pack
+from models.training.packing import write_pack
 from models.training.quantize import export_float, quantize
 
 Float32 = npt.NDArray[np.float32]
@@ -85,12 +84,16 @@ def cross_validate(plain: Examples, extra: Examples, folds: list[frozenset[str]]
 
 def convert(network: BeatNetwork, train: Examples, folder: Path) -> tuple[Path, Path]:
     """Write beat.onnx (8 bit) and beat.float.onnx into `folder`; return both paths."""
-    rows = _calibration_rows(train)
-    inputs = {"signal": rows.signal.astype(np.float32), "context": rows.context}
+    inputs = inputs_of(_calibration_rows(train))
     quantized, full = folder / "beat.onnx", folder / "beat.float.onnx"
     export_float(network, inputs, full)
     quantize(full, inputs, quantized)
     return quantized, full
+
+
+def inputs_of(examples: Examples) -> dict[str, Float32]:
+    """The network's inputs by name, in the order in which it takes them."""
+    return {"signal": examples.signal.astype(np.float32), "context": examples.context}
 
 
 def run_onnx(path: Path, examples: Examples) -> Float32:
@@ -116,24 +119,6 @@ def _calibration_rows(train: Examples) -> Examples:
         rng.permutation(np.flatnonzero(train.label == k))[: CALIBRATION_ROWS // len(LABELS)] for k in range(len(LABELS))
     ]
     return train.take(np.concatenate(chosen))
-
-
-def microseconds_a_beat(path: Path, features: int) -> float:
-    """Median time of a run at batch 256, on one thread, divided by 256."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
-    rng = np.random.default_rng(0)
-    inputs = {
-        "signal": rng.normal(size=(256, 2, 125)).astype(np.float32),
-        "context": rng.normal(size=(256, features)).astype(np.float32),
-    }
-    times = []
-    for _ in range(60):
-        start = time.perf_counter()
-        session.run(None, inputs)
-        times.append(time.perf_counter() - start)
-    return round(float(np.median(times)) / 256 * 1e6, 2)
 
 
 def say(text: str) -> None:
@@ -163,17 +148,16 @@ def main(arguments: list[str] | None = None) -> int:
     everything = concatenate([plain, extra])
     network = fit(everything, recipe, SEED, say)
     shift(network, bias)
+    said = probabilities(held_out.quantized + bias, temperature)
     with tempfile.TemporaryDirectory() as folder:
-        quantized, full = convert(network, everything, Path(folder))
-        facts = Facts(
+        exported = export.export_all(network, inputs_of(_calibration_rows(everything)), Path(folder), "beat")
+        trial = beat_card.Trial(
             records=records,
             rhythms=any(name.startswith("cinc2017/") for name in np.unique(everything.patient).tolist()),
             noise=not options.quick,
             seed=SEED,
             command="python -m models.training.beat --data DIR" + (" --quick" if options.quick else ""),
-            framework=f"torch {torch.__version__.split('+')[0]}, onnxruntime {onnxruntime.__version__}",
             parameters=parameters(network),
-            batch_us=microseconds_a_beat(quantized, len(CONTEXT)),
             bias=bias,
             temperature=temperature,
             folds=FOLDS,
@@ -181,10 +165,19 @@ def main(arguments: list[str] | None = None) -> int:
             float_logits=held_out.logits + bias,
             int8_logits=held_out.quantized + bias,
             reference=[reference_counts(datasets.read(options.data, record), scores.LEARNING_S) for record in records],
+            agreement=export.agreement(exported, inputs_of(held_out.examples)),
+            conformal=conformal.thresholds(said, held_out.examples.label, LABELS),
         )
-        pack_path = write_pack(options.out / "beat", quantized, full, facts)
+        plots = beat_card.plots(trial, Path(folder))
+        pack_path = write_pack(
+            options.out / "beat",
+            exported,
+            beat_card.facts(trial),
+            beat_card.golden_inputs(),
+            card.text(beat_card.card(trial)),
+            plots,
+        )
     difference = verify(load(pack_path))
-    said = probabilities(held_out.quantized + bias, temperature)
     say(f"calibration error {scores.calibration_error(said, held_out.examples.label):.4f} at temperature {temperature}")
     say(f"wrote {pack_path}: golden difference {difference:.6f}, {time.monotonic() - start:.0f} s")
     return 0

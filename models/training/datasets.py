@@ -71,7 +71,33 @@ ATTRIBUTION = {
         "Moody GB, Muldrow WE, Mark RG. A noise stress test for arrhythmia detectors. Computers in Cardiology "
         "11:381-384, 1984. https://doi.org/10.13026/C2HS3T",
     ),
+    "vfdb": (
+        "MIT-BIH Malignant Ventricular Ectopy Database 1.0.0",
+        "Greenwald SD. Development and analysis of a ventricular fibrillation detector. MS thesis, MIT, 1986. "
+        "https://doi.org/10.13026/C22P44",
+    ),
+    "cudb": (
+        "CU Ventricular Tachyarrhythmia Database 1.0.0",
+        "Nolle FM, Badura FK, Catlett JM, Bowser RW, Sketch MH. CREI-GARD, a new concept in computerized arrhythmia "
+        "monitoring systems. Computers in Cardiology 13:515-518, 1986. https://doi.org/10.13026/C2X59M",
+    ),
+    "cinc2015": (
+        "PhysioNet/Computing in Cardiology Challenge 2015 training set 1.0.0",
+        "Clifford GD, Silva I, Moody B, et al. The PhysioNet/Computing in Cardiology Challenge 2015: Reducing false "
+        "arrhythmia alarms in the ICU. Computing in Cardiology 42:273-276, 2015. "
+        "https://doi.org/10.1109/CIC.2015.7408639",
+    ),
+    "afdb": (
+        "MIT-BIH Atrial Fibrillation Database 1.0.0, annotations only",
+        "Moody GB, Mark RG. A new method for detecting atrial fibrillation using R-R intervals. Computers in "
+        "Cardiology 10:227-230, 1983. https://doi.org/10.13026/C2MW2D",
+    ),
+    "nsrdb": (
+        "MIT-BIH Normal Sinus Rhythm Database 1.0.0, annotations only",
+        "MIT-BIH Normal Sinus Rhythm Database. PhysioNet, 1999. https://doi.org/10.13026/C2NK5R",
+    ),
 }
+"""Title and citation of every database that a pack may be made from, as PhysioNet asks for them."""
 LICENCE = "Open Data Commons Attribution License v1.0 (ODC-By 1.0)"
 RHYTHM_RATE_HZ = 300.0
 NOISE = ("bw", "em", "ma")

@@ -1,187 +1,165 @@
-"""Write a finished pack: its weights, manifest, golden vectors and card."""
+"""Write a finished pack: its weights, manifest, golden vectors, card and plots. The same for every pack."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import BaseModel
 
-from agent.signal.beat_features import AFTER_S, BEFORE_S, CONTEXT, PREPARE, RATE_HZ, SIGNAL_SHAPE, BeatFeatures
-from agent.signal.filters import MORPHOLOGY_BAND_HZ
 from models.backends import open_backend
-from models.manifest import MANIFEST_NAME
-from models.pack import load
-from models.training.card import card
-from models.training.datasets import ATTRIBUTION, LICENCE, Record
-from models.training.examples import LABELS, Examples
+from models.manifest import MANIFEST_NAME, SCHEMA, Input, Output, Source, WeightsName
+from models.pack import load, verify
+from models.training import export
+from models.training.datasets import ATTRIBUTION, LICENCE
+from models.training.export import FLOAT, Exported
+from models.vocabulary import Task
 
 Float32 = npt.NDArray[np.float32]
 
-VERSION = "0.1.0"
-TITLE = "Heart beats: normal, supraventricular ectopic, ventricular ectopic"
-INTENDED_USE = (
-    "Research. Labels beats that vagus's detector found in one ECG lead of an adult. Not a medical device, not "
-    "validated for diagnosis; paced rhythm, children and intracardiac signals were never seen."
-)
-OMITTED = {
-    "F": "nine in ten fusion beats of the training records are one person's: a class of its own cannot be learnt"
-}
-GOLDEN_ROWS = 64
+GOLDEN = "golden.npz"
 GOLDEN_TOLERANCE = 0.02
+MADE_WITH = ("torch", "onnxruntime", "tensorflow-cpu")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Facts:
-    """What the manifest and the card say of how a pack came to be."""
+    """What the manifest says of a pack, besides what can be found out of its files."""
 
-    records: list[Record]
-    rhythms: bool
-    noise: bool
+    task: Task
+    version: str
+    title: str
+    intended_use: str
+    input: Input
+    output: Output
+    latency_s: float
+    parameters: int
     seed: int
     command: str
-    framework: str
-    parameters: int
-    batch_us: float
-    bias: Float32
-    temperature: float
-    folds: int
-    truth: Examples
-    """Held-out beats."""
-    float_logits: Float32
-    """Held out, at the operating point."""
-    int8_logits: Float32
-    reference: list[dict[str, int]]
-    """Per record, scored reference beats of each class."""
-
-    @property
-    def sources(self) -> list[dict[str, Any]]:
-        """Every database that was learnt from, as the manifest lists it."""
-        by_database = {
-            database: [record.name for record in self.records if record.database == database]
-            for database in sorted({record.database for record in self.records})
-        }
-        if self.rhythms:
-            by_database["cinc2017"] = ["all recordings of the given nine tenths labelled N or A"]
-        if self.noise:
-            by_database["nstdb"] = ["bw", "em", "ma"]
-        return [
-            {
-                "database": database,
-                "title": ATTRIBUTION[database][0],
-                "licence": LICENCE,
-                "attribution": ATTRIBUTION[database][1],
-                "records": names,
-            }
-            for database, names in by_database.items()
-        ]
+    """What makes the pack again."""
+    sources: Sequence[Source]
 
 
-def write_pack(folder: Path, quantized: Path, full: Path, facts: Facts) -> Path:
-    """The pack in `folder` (made new); the golden logits are what its own weights give here."""
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(quantized, folder / "beat.int8.onnx")
-    shutil.copyfile(full, folder / "beat.float.onnx")
-    signal, context = golden_inputs()
-    empty = np.zeros((len(signal), len(LABELS)), dtype=np.float32)
-    _write_golden(folder / "golden.npz", signal, context, empty)
-    _write_manifest(folder, facts)
-    logits = open_backend(load(folder)).run({"signal": signal, "context": context})
-    _write_golden(folder / "golden.npz", signal, context, logits)
-    _write_manifest(folder, facts)
-    (folder / "CARD.md").write_text(card(facts, VERSION, TITLE, INTENDED_USE, OMITTED), encoding="utf-8")
+def sources(records: Mapping[str, Sequence[str]]) -> list[Source]:
+    """What the manifest says of each database, by its name in ATTRIBUTION, with the records that were learnt from."""
+    return [
+        Source(
+            database=database,
+            title=ATTRIBUTION[database][0],
+            licence=LICENCE,
+            attribution=ATTRIBUTION[database][1],
+            records=list(names),
+        )
+        for database, names in records.items()
+    ]
+
+
+def framework() -> str:
+    """Names and versions of what the pack is made with."""
+    return ", ".join(f"{name} {version(name).split('+')[0]}" for name in MADE_WITH)
+
+
+def write_pack(
+    folder: Path,
+    exported: Exported,
+    facts: Facts,
+    golden_inputs: Mapping[str, Float32],
+    card: str,
+    plots: Mapping[str, Path] | None = None,
+) -> Path:
+    """The pack in `folder`, made new and verified; its golden logits are what its own files give here.
+
+    `golden_inputs`: some dozens of rows of each input of the network, float32, of nobody: no recording may be in them.
+    `card`: the text of CARD.md (models.training.card). `plots`: file name in the pack: where it is now.
+    Raises models.pack.PackError when the manifest or the golden run do not fit the network.
+    """
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    for name in export.ENDINGS:
+        shutil.copyfile(exported.path(name), folder / f"{folder.name}.{export.ENDINGS[name]}")
+    for file, path in (plots or {}).items():
+        shutil.copyfile(path, folder / file)
+    (folder / "CARD.md").write_text(card, encoding="utf-8")
+    inputs = {name: np.ascontiguousarray(array, dtype=np.float32) for name, array in golden_inputs.items()}
+    logits = {name: export.run(exported, name, inputs) for name in export.ENDINGS}
+    _write_golden(folder / GOLDEN, inputs, logits)
+    batch_us = export.microseconds_a_row(exported, inputs)
+    _write_manifest(folder, facts, batch_us)
+    logits["onnx"] = open_backend(load(folder)).run(inputs)
+    _write_golden(folder / GOLDEN, inputs, logits)
+    _write_manifest(folder, facts, batch_us)
+    verify(load(folder))
     return folder
 
 
-def golden_inputs() -> tuple[Float32, Float32]:
-    """Signal (64, 2, 125) and context (64, features) of an invented person's beats: no recording is in them."""
-    rng = np.random.default_rng(64)
-    t = (np.arange(250) - 125) / RATE_HZ
-    features = BeatFeatures()
-    state = features.new_state()
-    signals, contexts = [], []
-    r_ns = 1_000_000_000
-    for number in range(GOLDEN_ROWS):
-        wide, early = number % 7 == 5, number % 5 == 3 or number % 7 == 5
-        r_ns += int((0.52 if early else 0.80) * 1e9 + rng.normal() * 1e7)
-        width = 0.035 if wide else 0.012
-        beat = (-1.4 if wide else 1.0) * np.exp(-((t / width) ** 2)) + 0.25 * np.exp(-(((t - 0.28) / 0.06) ** 2))
-        if not wide:
-            beat += 0.12 * np.exp(-(((t + 0.16) / 0.025) ** 2))
-        signal, context = features.push(state, beat + 0.02 * rng.normal(size=len(t)), r_ns)
-        signals.append(signal)
-        contexts.append(context)
-    return np.stack(signals), np.stack(contexts)
-
-
-def _write_golden(path: Path, signal: Float32, context: Float32, logits: Float32) -> None:
-    np.savez_compressed(path, signal=signal, context=context, logits=logits)
+def _write_golden(path: Path, inputs: Mapping[str, Float32], logits: Mapping[WeightsName, Float32]) -> None:
+    """Inputs by name; `logits` of the network on the CPU, and what each other file gave, by "logits." and its name."""
+    others = {f"logits.{name}": array for name, array in logits.items() if name not in {"onnx", FLOAT}}
+    arrays: dict[str, Any] = {**inputs, **others, "logits": logits["onnx"]}
+    np.savez_compressed(path, **arrays)
 
 
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _write_manifest(folder: Path, facts: Facts) -> None:
-    channels, samples = SIGNAL_SHAPE
+def _write_manifest(folder: Path, facts: Facts, batch_us: float) -> None:
+    output = _keys(facts.output)
+    conformal, omitted = output.pop("conformal", None), output.pop("omitted", None)
     tables: dict[str, dict[str, Any]] = {
         "": {
-            "schema": 1,
+            "schema": SCHEMA,
             "id": folder.name,
-            "version": VERSION,
-            "title": TITLE,
-            "intended_use": INTENDED_USE,
+            "task": facts.task,
+            "version": facts.version,
+            "title": facts.title,
+            "intended_use": facts.intended_use,
         },
-        "input": {
-            "kind": "ecg",
-            "unit": "mV",
-            "rate_hz": int(RATE_HZ),
-            "before_s": BEFORE_S,
-            "after_s": AFTER_S,
-            "band_hz": list(MORPHOLOGY_BAND_HZ),
-            "prepare": list(PREPARE),
-            "channels": channels,
-            "samples": samples,
-            "context": list(CONTEXT),
-        },
-        "output": {"labels": list(LABELS), "temperature": facts.temperature},
-        "output.omitted": OMITTED,
-        "budget": {"latency_s": 0.6, "parameters": facts.parameters, "batch_us": facts.batch_us},
-        "weights.onnx": {
-            "file": "beat.int8.onnx",
-            "sha256": _sha256(folder / "beat.int8.onnx"),
-            "precision": "int8",
-        },
-        "weights.onnx-float": {
-            "file": "beat.float.onnx",
-            "sha256": _sha256(folder / "beat.float.onnx"),
-            "precision": "float32",
-        },
-        "golden": {
-            "file": "golden.npz",
-            "sha256": _sha256(folder / "golden.npz"),
-            "tolerance": GOLDEN_TOLERANCE,
-        },
-        "training": {
-            "seed": facts.seed,
-            "command": facts.command,
-            "created": datetime.now(UTC).strftime("%Y-%m-%d"),
-            "framework": facts.framework,
-        },
+        "input": _keys(facts.input),
+        "output": output,
+    }
+    if omitted:
+        tables["output.omitted"] = omitted
+    if conformal:
+        tables["output.conformal"] = {"alpha": conformal["alpha"]}
+        tables["output.conformal.at_least"] = conformal["at_least"]
+    tables["budget"] = {"latency_s": facts.latency_s, "parameters": facts.parameters, "batch_us": batch_us}
+    for name, ending in export.ENDINGS.items():
+        file = f"{folder.name}.{ending}"
+        precision = "float32" if name == FLOAT else "int8"
+        tables[f"weights.{name}"] = {"file": file, "sha256": _sha256(folder / file), "precision": precision}
+    tables["golden"] = {"file": GOLDEN, "sha256": _sha256(folder / GOLDEN), "tolerance": GOLDEN_TOLERANCE}
+    tables["training"] = {
+        "seed": facts.seed,
+        "command": facts.command,
+        "created": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "framework": framework(),
     }
     text = "".join(_table(f"[{name}]" if name else "", keys) for name, keys in tables.items())
-    text += "".join(_table("[[training.sources]]", source) for source in facts.sources)
+    text += "".join(_table("[[training.sources]]", _keys(source)) for source in facts.sources)
     (folder / MANIFEST_NAME).write_text(text, encoding="utf-8")
+
+
+def _keys(table: BaseModel) -> dict[str, Any]:
+    return table.model_dump(exclude_none=True)
 
 
 def _table(header: str, keys: dict[str, Any]) -> str:
     """A TOML table; JSON's strings, numbers and arrays are TOML's."""
     lines = [header] if header else []
-    lines += [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in keys.items()]
+    lines += [f"{_key(key)} = {json.dumps(value, ensure_ascii=False)}" for key, value in keys.items()]
     return "\n".join(lines) + "\n\n"
+
+
+def _key(key: str) -> str:
+    return key if key.replace("_", "").replace("-", "").isalnum() and key.isascii() else json.dumps(key)

@@ -14,7 +14,7 @@ import pytest
 
 from agent.bench.engine_cost import engine_cost
 from agent.cli import main
-from agent.evaluate import not_scored
+from agent.evaluate.beats import not_scored
 from agent.ingest.wfdb import read_annotations
 from models.pack import available_packs
 
@@ -99,9 +99,9 @@ def test_annotations_hold_the_beats_that_evaluate_scores(
     assert main(["evaluate", "beats", *options]) == 0
     assert "SEEN IN TRAINING" in capsys.readouterr().out
     written = read_annotations(tmp_path / "208.vagus")
-    beats = [
-        (int(sample), symbol) for sample, symbol in zip(written.sample, written.symbol, strict=True) if symbol != "~"
-    ]
+    marks = list(zip(written.sample.tolist(), written.symbol, written.aux, strict=True))
+    beats = [(sample, symbol) for sample, symbol, _ in marks if symbol not in {"~", "+"}]
+    assert next(mark for mark in marks if mark[1] == "+") == (0, "+", "(N")
     with predictions.open() as file:
         rows = [(int(row["sample"]), row["class"]) for row in csv.DictReader(file)]
     assert beats == rows

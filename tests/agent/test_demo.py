@@ -21,9 +21,9 @@ from agent.demo.programme import recorded, scripted
 from agent.demo.trace import trace
 from agent.demo.truth import Expected, Heard, expected_alarms, judge
 from agent.engine import Engine
+from agent.inference import shipped_models
 from agent.ingest.simulate import EPOCH_NS, Episode, Rhythm, SimulatedPatient
 from agent.patient import Person
-from agent.replay import shipped_beat_classifier
 from firmware_bridge.chunk import NS_PER_S
 
 
@@ -66,7 +66,7 @@ def test_premature_beats_and_a_slow_heart_call_for_nothing_here() -> None:
 def test_other_people_with_that_script_get_the_alarms_it_calls_for(seed: int) -> None:
     patient = SimulatedPatient(seed)
     stream = patient.stream()
-    engine = Engine([Person(stream.patient, (stream,))], shipped_beat_classifier(), mains_hz=50)
+    engine = Engine([Person(stream.patient, (stream,))], shipped_models(), mains_hz=50)
     events = [event for chunk in patient.chunks(stream) for event in engine.step([chunk]) if event.phase == "start"]
     alerts = [
         Heard(

@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 
 from agent.alarms.alert import AlertEvent, Phase
 from agent.engine import Engine
-from agent.inference import BeatClassifier
+from agent.inference import Models, shipped_models
 from agent.ingest.simulate import Episode, Rhythm, SimulatedPatient
 from agent.patient import Person
-from agent.replay import shipped_beat_classifier
 from agent.uplink.messages import canonical_json
 from firmware_bridge.chunk import NS_PER_S, Chunk, Stream
 
@@ -35,8 +34,8 @@ PATIENT = SimulatedPatient(7, script=SCRIPT)
 
 
 @pytest.fixture(scope="module")
-def classifier() -> BeatClassifier:
-    return shipped_beat_classifier()
+def models() -> Models:
+    return shipped_models()
 
 
 @pytest.fixture(scope="module")
@@ -45,17 +44,17 @@ def recorded() -> list[Chunk]:
     return list(PATIENT.chunks(chunk_s=1.0))
 
 
-def engine_for(streams: Sequence[Stream], classifier: BeatClassifier | None) -> Engine:
-    return Engine([Person(stream.patient, (stream,)) for stream in streams], classifier)
+def engine_for(streams: Sequence[Stream], models: Models) -> Engine:
+    return Engine([Person(stream.patient, (stream,)) for stream in streams], models)
 
 
 def as_bytes(events: Iterable[AlertEvent]) -> list[bytes]:
     return [canonical_json(event) for event in events]
 
 
-def alone(chunks: Sequence[Chunk], classifier: BeatClassifier | None, ticks: int = 1) -> list[bytes]:
+def alone(chunks: Sequence[Chunk], models: Models, ticks: int = 1) -> list[bytes]:
     """Events of one patient whose chunks come `ticks` at a time."""
-    engine = engine_for([chunks[0].stream], classifier)
+    engine = engine_for([chunks[0].stream], models)
     return as_bytes(e for k in range(0, len(chunks), ticks) for e in engine.step(chunks[k : k + ticks]))
 
 
@@ -63,8 +62,8 @@ def renamed(chunks: Iterable[Chunk], patient: str) -> list[Chunk]:
     return [replace(chunk, stream=replace(chunk.stream, patient=patient, device=patient)) for chunk in chunks]
 
 
-def test_what_the_script_holds_is_raised_and_ended(recorded: list[Chunk], classifier: BeatClassifier) -> None:
-    engine = engine_for([recorded[0].stream], classifier)
+def test_what_the_script_holds_is_raised_and_ended(recorded: list[Chunk], models: Models) -> None:
+    engine = engine_for([recorded[0].stream], models)
     events = [event for chunk in recorded for event in engine.step([chunk])]
     raised = {event.rule.partition(":")[0] for event in events if event.phase is Phase.START}
     assert {"ventricular_tachycardia", "asystole", "lead_off", "stream_silent"} <= raised
@@ -76,25 +75,25 @@ def test_what_the_script_holds_is_raised_and_ended(recorded: list[Chunk], classi
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.integers(1, 2000), min_size=1, max_size=400), st.integers(1, 5))
 def test_any_chunking_and_any_ticks_give_the_same_bytes(
-    recorded: list[Chunk], classifier: BeatClassifier, sizes: list[int], ticks: int
+    recorded: list[Chunk], models: Models, sizes: list[int], ticks: int
 ) -> None:
-    assert alone(list(PATIENT.chunks(sizes=sizes)), classifier, ticks) == alone(recorded, classifier)
+    assert alone(list(PATIENT.chunks(sizes=sizes)), models, ticks) == alone(recorded, models)
 
 
-def test_one_sample_at_a_time_gives_the_same_bytes(recorded: list[Chunk], classifier: BeatClassifier) -> None:
+def test_one_sample_at_a_time_gives_the_same_bytes(recorded: list[Chunk], models: Models) -> None:
     first = [chunk for chunk in recorded if chunk.t0_ns < recorded[0].t0_ns + 20 * NS_PER_S]
     samples = list(itertools.islice(PATIENT.chunks(sizes=itertools.repeat(1)), 20 * 250))
-    assert alone(samples, classifier) == alone(first, classifier)
+    assert alone(samples, models) == alone(first, models)
 
 
-def test_company_changes_nothing(recorded: list[Chunk], classifier: BeatClassifier) -> None:
+def test_company_changes_nothing(recorded: list[Chunk], models: Models) -> None:
     rng = np.random.default_rng(3)
     others = [
         list(SimulatedPatient(seed, rate, SCRIPT).chunks(chunk_s=1.0))
         for seed, rate in [(11, 250.0), (12, 360.0), (13, 128.0), (14, 250.0)]
     ]
     everybody = [renamed(chunks, f"p{k}") for k, chunks in enumerate([recorded, *others])]
-    together = engine_for([chunks[0].stream for chunks in everybody], classifier)
+    together = engine_for([chunks[0].stream for chunks in everybody], models)
     events: list[AlertEvent] = []
     for tick in itertools.zip_longest(*everybody):
         present = [chunk for chunk in tick if chunk is not None]
@@ -102,23 +101,37 @@ def test_company_changes_nothing(recorded: list[Chunk], classifier: BeatClassifi
         events += together.step(present)
     for chunks in everybody:
         patient = chunks[0].stream.patient
-        assert as_bytes(e for e in events if e.patient == patient) == alone(chunks, classifier)
+        assert as_bytes(e for e in events if e.patient == patient) == alone(chunks, models)
 
 
-def test_a_snapshot_at_any_instant_goes_on_to_the_same_bytes(recorded: list[Chunk], classifier: BeatClassifier) -> None:
+def test_a_snapshot_at_any_instant_goes_on_to_the_same_bytes(recorded: list[Chunk], models: Models) -> None:
     stream = recorded[0].stream
-    engine = engine_for([stream], classifier)
+    engine = engine_for([stream], models)
     events: list[AlertEvent] = []
     for chunk in recorded:
         events += engine.step([chunk])
         blob = engine.snapshot(stream.patient)
-        engine = engine_for([stream], classifier)
+        engine = engine_for([stream], models)
         assert engine.restore(stream.patient, blob)
-    assert as_bytes(events) == alone(recorded, classifier)
+    assert as_bytes(events) == alone(recorded, models)
 
 
-def test_a_snapshot_is_small(recorded: list[Chunk], classifier: BeatClassifier) -> None:
-    engine = engine_for([recorded[0].stream], classifier)
+def test_a_ventricular_run_shows_what_of_each_beat_spoke_for_it(recorded: list[Chunk], models: Models) -> None:
+    engine = engine_for([recorded[0].stream], models)
+    events = [event for chunk in recorded for event in engine.step([chunk])]
+    run = next(event for event in events if event.rule == "ventricular_tachycardia" and event.phase is Phase.START)
+    assert run.evidence is not None
+    made = run.evidence.attributions
+    assert len(made) >= 5
+    assert not run.evidence.asked
+    assert {one.label for one in made} == {"V"}
+    r_ns = {beat.t_ns for beat in run.evidence.beats if beat.label == "V"}
+    assert {one.t0_ns + NS_PER_S // 2 for one in made} <= r_ns
+    assert min(max(one.falls) for one in made) > 0.1
+
+
+def test_a_snapshot_is_small(recorded: list[Chunk], models: Models) -> None:
+    engine = engine_for([recorded[0].stream], models)
     for chunk in recorded:
         engine.step([chunk])
     assert len(engine.snapshot(recorded[0].stream.patient)) < 100_000
@@ -126,15 +139,15 @@ def test_a_snapshot_is_small(recorded: list[Chunk], classifier: BeatClassifier) 
 
 @pytest.mark.parametrize("blob", [b"", b"not a pickle", b"\x80\x05K\x01."], ids=["empty", "garbage", "not ours"])
 def test_a_snapshot_that_is_not_ours_is_refused_and_nothing_changes(recorded: list[Chunk], blob: bytes) -> None:
-    engine = engine_for([recorded[0].stream], None)
+    engine = engine_for([recorded[0].stream], Models())
     before = engine.patients[recorded[0].stream.patient]
     assert not engine.restore(recorded[0].stream.patient, blob)
     assert engine.patients[recorded[0].stream.patient] is before
 
 
-def test_the_strip_is_the_recording_sample_for_sample(recorded: list[Chunk], classifier: BeatClassifier) -> None:
+def test_the_strip_is_the_recording_sample_for_sample(recorded: list[Chunk], models: Models) -> None:
     stream = recorded[0].stream
-    engine = engine_for([stream], classifier)
+    engine = engine_for([stream], models)
     samples = np.concatenate([chunk.samples for chunk in recorded])
     times = np.concatenate(
         [[chunk.t0_ns + stream.duration_ns(i) for i in range(len(chunk.samples))] for chunk in recorded]
@@ -153,14 +166,14 @@ def test_the_strip_is_the_recording_sample_for_sample(recorded: list[Chunk], cla
 
 
 def test_without_a_model_rate_and_asystole_still_stand(recorded: list[Chunk]) -> None:
-    engine = engine_for([recorded[0].stream], None)
+    engine = engine_for([recorded[0].stream], Models())
     raised = {event.rule for chunk in recorded for event in engine.step([chunk])}
     assert "asystole" in raised
     assert "ventricular_tachycardia" not in raised
 
 
 def test_a_heart_rate_stands_as_long_as_beats_come(recorded: list[Chunk]) -> None:
-    engine = engine_for([recorded[0].stream], None)
+    engine = engine_for([recorded[0].stream], Models())
     patient = engine.patients[recorded[0].stream.patient]
     for chunk in recorded[:4]:
         engine.step([chunk])
@@ -172,8 +185,8 @@ def test_a_heart_rate_stands_as_long_as_beats_come(recorded: list[Chunk]) -> Non
 # -- live: the clock counts -------------------------------------------------------------------------------------------
 
 
-def test_late_data_is_reported_as_late_and_never_as_now(recorded: list[Chunk], classifier: BeatClassifier) -> None:
-    engine = engine_for([recorded[0].stream], classifier)
+def test_late_data_is_reported_as_late_and_never_as_now(recorded: list[Chunk], models: Models) -> None:
+    engine = engine_for([recorded[0].stream], models)
     an_hour_later = recorded[-1].end_ns + 3600 * NS_PER_S
     events = [event for chunk in recorded for event in engine.step([chunk], an_hour_later)]
     assert events
@@ -185,7 +198,7 @@ def test_late_data_is_reported_as_late_and_never_as_now(recorded: list[Chunk], c
 
 def test_silence_is_noticed_by_the_clock_and_over_when_data_comes(recorded: list[Chunk]) -> None:
     stream = recorded[0].stream
-    engine = engine_for([stream], None)
+    engine = engine_for([stream], Models())
     engine.step(recorded[:5], recorded[4].end_ns)
     end_ns = recorded[4].end_ns
     assert engine.step([], end_ns + 5 * NS_PER_S) == []  # a device that sends whole seconds is given one second more
@@ -198,7 +211,7 @@ def test_silence_is_noticed_by_the_clock_and_over_when_data_comes(recorded: list
 
 
 def test_data_from_yesterday_does_not_end_a_silence_of_now(recorded: list[Chunk]) -> None:
-    engine = engine_for([recorded[0].stream], None)
+    engine = engine_for([recorded[0].stream], Models())
     now_ns = recorded[0].t0_ns + 86_400 * NS_PER_S
     engine.step([], now_ns)
     (silent,) = engine.step([], now_ns + 6 * NS_PER_S)
@@ -210,7 +223,7 @@ def test_data_from_yesterday_does_not_end_a_silence_of_now(recorded: list[Chunk]
 
 
 def test_a_sensor_whose_clock_is_days_behind_is_silent_as_of_now(recorded: list[Chunk]) -> None:
-    engine = engine_for([recorded[0].stream], None)
+    engine = engine_for([recorded[0].stream], Models())
     now_ns = recorded[0].t0_ns + 86_400 * NS_PER_S
     engine.step([recorded[0]], now_ns)
     (silent,) = engine.step([], now_ns + 7 * NS_PER_S)
@@ -220,7 +233,7 @@ def test_a_sensor_whose_clock_is_days_behind_is_silent_as_of_now(recorded: list[
 
 def test_an_alarm_that_began_late_and_is_still_on_is_said_again_as_of_now(recorded: list[Chunk]) -> None:
     stream = recorded[0].stream
-    engine = engine_for([stream], None)
+    engine = engine_for([stream], Models())
     quiet = [chunk for chunk in recorded if chunk.t0_ns < recorded[0].t0_ns + 33 * NS_PER_S]  # ends within the asystole
     events = engine.step(quiet, quiet[-1].end_ns + 300 * NS_PER_S)
     assert [e.late for e in events if e.rule == "asystole"] == [True]

@@ -12,10 +12,11 @@ import pytest
 
 from agent.alarms.alert import AlertEvent, Phase
 from agent.engine import Engine
+from agent.inference import shipped_models
 from agent.ingest.replay import EPOCH_NS, RecordStream, record_chunks
 from agent.ingest.simulate import DEMO_SCRIPT, SimulatedPatient
 from agent.patient import Person
-from agent.replay import replay, shipped_beat_classifier
+from agent.replay import replay
 from agent.uplink.messages import canonical_json
 from firmware_bridge.chunk import NS_PER_S, Chunk
 
@@ -37,7 +38,7 @@ def told(event: AlertEvent) -> dict[str, object]:
 def test_the_simulated_patient_gives_its_golden_alerts() -> None:
     """Set VAGUS_UPDATE=1 to write what is given now, and look at the difference before committing it."""
     patient = SimulatedPatient(7, script=DEMO_SCRIPT)
-    engine = Engine([Person("demo", (patient.stream(),))], shipped_beat_classifier())
+    engine = Engine([Person("demo", (patient.stream(),))], shipped_models())
     alerts = [told(event) for chunk in patient.chunks() for event in engine.step([chunk])]
     if os.environ.get("VAGUS_UPDATE"):
         GOLDEN.write_text(json.dumps(alerts, indent=1) + "\n")
@@ -68,29 +69,27 @@ def spans(events: list[AlertEvent], rule: str) -> list[tuple[float, float]]:
 
 @pytest.mark.recordings
 def test_record_208_has_a_heavy_burden_of_ventricular_beats(mitdb: Path) -> None:
-    events = list(replay([mitdb / "208"], shipped_beat_classifier()))
+    events = list(replay([mitdb / "208"], shipped_models()))
     assert len(started(events, "pvc_burden")) == 1
     assert started(events, "ventricular_tachycardia") == []  # its longest fast runs have three beats
 
 
 @pytest.mark.recordings
 def test_record_205_has_its_runs_of_ventricular_tachycardia(mitdb: Path) -> None:
-    events = list(replay([mitdb / "205"], shipped_beat_classifier()))
+    events = list(replay([mitdb / "205"], shipped_models()))
     for began_s, ended_s in ((299.0, 301.5), (303.5, 306.0), (1460.6, 1466.0)):  # 8, 9 and 12 beats, as annotated
         assert any(on <= ended_s + 1.0 and off >= began_s for on, off in spans(events, "ventricular_tachycardia"))
 
 
 @pytest.mark.recordings
 def test_record_101_of_normal_rhythm_raises_nothing(mitdb: Path) -> None:
-    physiological = [
-        e.rule for e in replay([mitdb / "101"], shipped_beat_classifier()) if e.category == "physiological"
-    ]
+    physiological = [e.rule for e in replay([mitdb / "101"], shipped_models()) if e.category == "physiological"]
     assert physiological == []
 
 
 @pytest.mark.recordings
 def test_a_real_recording_gives_the_same_bytes_in_any_chunks_and_beside_another(mitdb: Path) -> None:
-    classifier = shipped_beat_classifier()
+    models = shipped_models()
     dice = random.Random(208)
 
     def ragged(path: Path, stream: RecordStream) -> Iterator[Chunk]:
@@ -100,7 +99,7 @@ def test_a_real_recording_gives_the_same_bytes_in_any_chunks_and_beside_another(
     def of(events: Iterator[AlertEvent], patient: str) -> list[bytes]:
         return [canonical_json(event) for event in events if event.patient == patient]
 
-    once = of(replay([mitdb / "205"], classifier), "205")
+    once = of(replay([mitdb / "205"], models), "205")
     assert once
-    assert of(replay([mitdb / "205"], classifier, chunks_of=ragged), "205") == once
-    assert of(replay([mitdb / "201", mitdb / "205", mitdb / "208"], classifier, chunk_s=2.0), "205") == once
+    assert of(replay([mitdb / "205"], models, chunks_of=ragged), "205") == once
+    assert of(replay([mitdb / "201", mitdb / "205", mitdb / "208"], models, chunk_s=2.0), "205") == once

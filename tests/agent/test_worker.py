@@ -12,7 +12,7 @@ import pytest
 
 from agent.alarms.alert import AlertEvent, Phase
 from agent.engine import Engine
-from agent.inference import BeatClassifier
+from agent.inference import Models, PackModel
 from agent.ingest.simulate import Episode, Rhythm, SimulatedPatient
 from agent.ingest.source import Delivery
 from agent.patient import Person
@@ -22,6 +22,7 @@ from agent.uplink.topics import Topics, input_topic
 from agent.worker import Worker
 from firmware_bridge.chunk import Chunk
 from firmware_bridge.codecs import cbor_chunk
+from models.pack import load, shipped
 
 SCRIPT = (Episode(Rhythm.SINUS, 12.0), Episode(Rhythm.ASYSTOLE, 8.0), Episode(Rhythm.SINUS, 6.0))
 SIGNAL = tuple(SimulatedPatient(5, script=SCRIPT).chunks(chunk_s=1.0))
@@ -30,16 +31,18 @@ OPENED: list[Outbox] = []
 
 
 class Brittle:
-    """A model with a bug: it raises on a beat far larger than any heart's."""
+    """A runtime with a bug: it raises on a beat far larger than any heart's."""
 
-    identity = (("brittle", "0" * 64),)
+    name = "brittle"
 
-    def classify(
-        self, signals: Sequence[npt.NDArray[np.float32]], contexts: Sequence[npt.NDArray[np.float32]]
-    ) -> list[tuple[str, float]]:
-        if any(np.abs(signal).max() > 4 for signal in signals):
+    def run(self, inputs: dict[str, npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+        if np.abs(inputs["signal"]).max() > 4:
             raise ZeroDivisionError
-        return [("N", 0.9)] * len(signals)
+        return np.tile(np.array([[9.0, 0.0, 0.0, 0.0]], dtype=np.float32), (len(inputs["signal"]), 1))
+
+
+def brittle() -> Models:
+    return Models(beat=PackModel(load(shipped("beat")), Brittle()))
 
 
 def of(patient: str, chunk: Chunk, gain: float = 1.0) -> Chunk:
@@ -53,13 +56,13 @@ def delivery(chunk: Chunk) -> Delivery:
 
 
 def worker_at(
-    path: Path, patients: Sequence[str], classifier: BeatClassifier | None = None, max_pages: int | None = None
+    path: Path, patients: Sequence[str], models: Models | None = None, max_pages: int | None = None
 ) -> Worker:
     persons = [Person(name, (of(name, SIGNAL[0]).stream,)) for name in patients]
     path.mkdir(exist_ok=True)
     outbox = Outbox(path / "outbox.sqlite", max_pages=max_pages)
     OPENED.append(outbox)
-    return Worker(Engine(persons, classifier), outbox, Topics("ward"), wall=False)
+    return Worker(Engine(persons, models or Models()), outbox, Topics("ward"), wall=False)
 
 
 @pytest.fixture(autouse=True)
@@ -105,8 +108,8 @@ def test_what_a_tick_decided_is_in_the_outbox_when_it_returns(tmp_path: Path) ->
 
 def test_a_fault_over_one_patient_is_said_and_costs_the_others_nothing(tmp_path: Path) -> None:
     names = ["calm", "loud"]
-    alone = raised(play(worker_at(tmp_path / "a", ["calm"], Brittle()), [of("calm", chunk) for chunk in SIGNAL]))
-    worker = worker_at(tmp_path / "b", names, Brittle())
+    alone = raised(play(worker_at(tmp_path / "a", ["calm"], brittle()), [of("calm", chunk) for chunk in SIGNAL]))
+    worker = worker_at(tmp_path / "b", names, brittle())
     worker.recover(decode)
     events: list[AlertEvent] = []
     for k, chunk in enumerate(SIGNAL):

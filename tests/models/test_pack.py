@@ -16,7 +16,7 @@ import pytest
 
 from models.backends import open_backend
 from models.manifest import MANIFEST_NAME, read_manifest
-from models.pack import PackError, available_packs, load, probabilities, shipped, verify
+from models.pack import PackError, available_packs, load, probabilities, shipped, sigmoid, verify
 
 BEAT = shipped("beat")
 
@@ -42,7 +42,7 @@ def test_every_shipped_pack_loads_and_gives_its_golden_answers() -> None:
     for path in available_packs():
         pack = load(path)
         assert verify(pack) <= pack.manifest.golden.tolerance
-        assert pack.hash == hashlib.sha256(pack.weights).hexdigest()
+        assert pack.hash == hashlib.sha256(pack.weights["onnx"]).hexdigest()
         assert sum(file.stat().st_size for file in path.iterdir()) < 1 << 20
         assert (path / "CARD.md").read_text(encoding="utf-8").count("Not a medical device")
 
@@ -86,16 +86,25 @@ def test_a_manifest_cut_anywhere_is_refused_with_its_name(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("schema = 1", "schema = 2", "schema: "),
+        ("schema = 2", "schema = 1", "schema: "),
         ('kind = "ecg"', 'kind = "ecg"\ncolour = "red"', r"input\.colour: Extra inputs"),
         ('kind = "ecg"', 'kind = "eeg"', r"input\.kind"),
         ("rate_hz = 250", "rate_hz = 360", r"input\.rate_hz"),
         ('"median_baseline"', '"wavelets"', r"input\.prepare\.0"),
         ('"rr_absolute"', '"shoe_size"', "unknown feature shoe_size"),
         ('"rr_absolute"', '"rr_vs_q10"', "named twice"),
-        ('labels = ["N", "S", "V", "Q"]', 'labels = ["N", "S", "V", "X"]', r"output\.labels\.3"),
+        ('labels = ["N", "S", "V", "Q"]', 'labels = ["N", "S", "V", "X"]', "'beat' has no label X"),
         ('labels = ["N", "S", "V", "Q"]', 'labels = ["N", "S", "V", "F"]', "F is also in labels"),
-        ("latency_s = 0.6", "latency_s = 0.7", r"budget\.latency_s"),
+        ("temperature = ", "steps = 4\ntemperature = ", "several with a softmax, or one with steps"),
+        (
+            "[output.omitted]",
+            "[output.conformal]\nalpha = 0.1\nat_least = {N = 0.5}\n[output.omitted]",
+            "each of the labels",
+        ),
+        ('task = "beat"', 'task = "horoscope"', "task: "),
+        ('task = "beat"', 'task = "vf"', "unknown feature rr_absolute"),
+        ("rate_hz = 250", "rate_hz = 250\nhop_s = 1.0", r"input\.hop_s: beats have none"),
+        ("latency_s = 0.6", "latency_s = 9.0", r"budget\.latency_s"),
         ("band_hz = [0.05, 40.0]", "band_hz = [0.05, 400.0]", "does not fit a rate"),
         ('file = "beat.int8.onnx"', 'file = "../beat/beat.int8.onnx"', r"weights\.onnx\.file"),
         ('id = "beat"', 'id = "heartbeat"', "is not the name of its folder"),
@@ -122,7 +131,7 @@ def test_no_such_folder(tmp_path: Path) -> None:
 
 def test_a_network_with_fewer_labels_than_the_manifest_is_refused(folder: Path) -> None:
     edit(folder, lambda text: text.replace('labels = ["N", "S", "V", "Q"]', 'labels = ["N", "S", "V"]'))
-    with pytest.raises(PackError, match="names 3 labels"):
+    with pytest.raises(PackError, match="names 3 outputs"):
         open_backend(load(folder))
 
 
@@ -169,6 +178,19 @@ def test_probabilities_are_calibrated_per_row() -> None:
     logits = np.array([[2.0, 0.0], [-800.0, 800.0]], dtype=np.float32)
     assert probabilities(logits, 2.0)[0] == pytest.approx([0.731, 0.269], abs=1e-3)
     assert probabilities(logits, 2.0)[1].tolist() == [0.0, 1.0]
+
+
+def test_an_answer_is_unsure_unless_just_one_label_is_likely_enough(folder: Path) -> None:
+    conformal = "[output.conformal]\nalpha = 0.1\nat_least = {N = 0.8, S = 0.2, V = 0.5, Q = 0.9}\n[output.omitted]"
+    edit(folder, lambda text: text.replace("[output.omitted]", conformal))
+    answers = np.array([[0.85, 0.1, 0.05, 0.0], [0.75, 0.1, 0.1, 0.05], [0.0, 0.3, 0.7, 0.0]], dtype=np.float32)
+    assert load(folder).unsure(answers).tolist() == [False, True, True]
+
+
+def test_steps_are_judged_one_by_one() -> None:
+    assert sigmoid(np.array([[0.0, 2.0, -900.0]], dtype=np.float32), 2.0)[0] == pytest.approx(
+        [0.5, 0.731, 0.0], abs=1e-3
+    )
 
 
 def test_reading_a_pack_imports_no_runtime() -> None:

@@ -1,31 +1,26 @@
-"""Recordings through the live engine, scored against reference annotations: `vagus evaluate`, `vagus annotate`."""
+"""How well beats are found and told apart: `vagus evaluate beats`."""
 
 from __future__ import annotations
 
 import argparse
-import csv
-import json
-import multiprocessing
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from agent.alarms.observation import Beat
+from agent.evaluate.report import Report, in_processes, seen_in_training
+from agent.inference import shipped_models
 from agent.ingest.replay import EPOCH_NS
-from agent.ingest.wfdb import RecordError, read_annotations, read_header, write_annotations
-from agent.replay import Observed, observe, shipped_beat_classifier
-from agent.scoring import AAMI_CLASS, LEARNING_S, BeatScore, format_table, gross, score_beats, worst
+from agent.ingest.wfdb import read_annotations, read_header
+from agent.replay import observe
+from agent.scoring import AAMI_CLASS, LEARNING_S, BeatScore, aami_class, format_table, gross, score_beats, worst
 from agent.signal.lead import analysis_lead
 from firmware_bridge.chunk import NS_PER_S
-from models.pack import load, shipped
 
 DATABASES = ("mitdb", "svdb")
 PACED = frozenset({"102", "104", "107", "217"})
 """Scored apart: a pacemaker's beats are not in EC57's aggregate."""
-ANNOTATOR = "vagus"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +42,7 @@ class RecordResult:
 def evaluate_record(path: Path) -> RecordResult:
     """Stream one annotated record through the engine and score it after EC57."""
     header = read_header(path)
-    seen = observe(path, shipped_beat_classifier())
+    seen = observe(path, shipped_models())
     reference = read_annotations(path.with_suffix(".atr"))
     is_beat = [symbol in AAMI_CLASS for symbol in reference.symbol]
     times_s = reference.sample[is_beat] / header.rate_hz
@@ -58,7 +53,7 @@ def evaluate_record(path: Path) -> RecordResult:
         times_s,
         found_s,
         reference_class=classes,
-        test_class=[aami_class(beat) for beat in seen.beats],
+        test_class=[aami_class(beat.label) for beat in seen.beats],
         exclude_s=not_scored(reference.symbol, reference.aux, reference.sample / header.rate_hz, header.duration_s),
     )
     return RecordResult(
@@ -71,15 +66,10 @@ def evaluate_record(path: Path) -> RecordResult:
         coverage=seen.coverage,
         duration_s=header.duration_s,
         rows=tuple(
-            (path.name, round(t * header.rate_hz), aami_class(beat), beat.probability)
+            (path.name, round(t * header.rate_hz), aami_class(beat.label), beat.probability)
             for t, beat in zip(found_s.tolist(), seen.beats, strict=True)
         ),
     )
-
-
-def aami_class(beat: Beat) -> str:
-    """The class a beat is scored, listed and annotated as: one the model was not asked about is unclassifiable."""
-    return beat.label or "Q"
 
 
 def not_scored(
@@ -99,35 +89,27 @@ def not_scored(
     return [*out, (began_s, end_s)] if began_s is not None else out
 
 
-def evaluate_command(args: argparse.Namespace) -> int:
+def evaluate_beats(args: argparse.Namespace) -> int:
     """`vagus evaluate beats --data DIR`: one table a database, JSON and predictions where asked."""
     names = args.records or [
         f"{database}/{path.stem}" for database in DATABASES for path in sorted((args.data / database).glob("*.atr"))
     ]
-    if not names:
-        sys.stderr.write(f"vagus evaluate: no annotated records in {args.data}/{{{','.join(DATABASES)}}}\n")
+    results = in_processes(evaluate_record, [args.data / name for name in names], "beats")
+    if results is None:
         return 2
-    try:
-        with multiprocessing.get_context("spawn").Pool(2) as pool:
-            results = pool.map(evaluate_record, [args.data / name for name in names], chunksize=1)
-    except (RecordError, OSError) as error:
-        sys.stderr.write(f"vagus evaluate: {error}\n")
-        return 2
-    report = {database: _report(results, database) for database in dict.fromkeys(r.database for r in results)}
-    for text in report.values():
-        sys.stdout.write(f"{text['table']}\n\n")
-    if args.json:
-        args.json.write_text(json.dumps(report, indent=1))
-    if args.predictions:
-        with args.predictions.open("w", newline="") as out:
-            writer = csv.writer(out)
-            writer.writerow(("record", "sample", "class", "probability"))
-            for result in results:
-                writer.writerows(result.rows)
+    report = Report()
+    for database in dict.fromkeys(result.database for result in results):
+        report.add(database, *_report(results, database))
+    report.write(
+        args.json,
+        args.predictions,
+        ("record", "sample", "class", "probability"),
+        (row for result in results for row in result.rows),
+    )
     return 0
 
 
-def _report(results: Sequence[RecordResult], database: str) -> dict[str, object]:
+def _report(results: Sequence[RecordResult], database: str) -> tuple[str, dict[str, object]]:
     chosen = [result for result in results if result.database == database]
     scored = [result for result in chosen if result.record not in PACED] or chosen
     total = gross([result.score for result in scored])
@@ -150,7 +132,7 @@ def _report(results: Sequence[RecordResult], database: str) -> dict[str, object]
         score = total.class_score(label)
         figures[f"{name}_sensitivity"] = score.sensitivity
         figures[f"{name}_positive_predictivity"] = score.positive_predictivity
-    return {"table": _table(database, chosen, scored, figures), "figures": figures, "confusion": _confusion(total)}
+    return _table(database, chosen, scored, figures), {**figures, "confusion": _confusion(total)}
 
 
 def _table(
@@ -185,44 +167,9 @@ def _table(
 
 
 def _seen_in_training(database: str, scored: Sequence[RecordResult]) -> str:
-    """How many of these records the models have seen: what is printed of those is no promise about anybody else."""
-    training = load(shipped("beat")).manifest.training
-    seen = {record for source in training.sources if source.database == database for record in source.records}
-    n_seen = len(seen & {result.record for result in scored})
-    if not n_seen:
-        return "the beat pack was not trained on any of these records"
-    return (
-        f"SEEN IN TRAINING: {n_seen} of these {len(scored)} records, by the QRS scorer and by the beat pack; "
-        "for people never seen read models/packs/beat/CARD.md and models/training/NOTES.md"
-    )
+    line = seen_in_training("beat", database, {result.record for result in scored})
+    return f"{line}; the QRS scorer has seen the same, see models/training/NOTES.md" if "SEEN" in line else line
 
 
 def _confusion(total: BeatScore) -> dict[str, int]:
     return {f"{truth}->{called}": n for (truth, called), n in sorted(total.confusion.items())}
-
-
-def annotate_command(args: argparse.Namespace) -> int:
-    """`vagus annotate RECORD… --out DIR`: RECORD.vagus beside what WFDB's bxb reads, and the latency that it took."""
-    args.out.mkdir(parents=True, exist_ok=True)
-    for path in args.records:
-        try:
-            header = read_header(path)
-            seen = observe(path, shipped_beat_classifier())
-        except (RecordError, OSError) as error:
-            sys.stderr.write(f"vagus annotate: {error}\n")
-            return 2
-        _write(args.out / f"{path.name}.{ANNOTATOR}", seen, header.rate_hz)
-        latency = [(beat.at_ns - beat.r_ns) / NS_PER_S for beat in seen.beats]
-        worst_s = max(latency, default=0.0)
-        sys.stdout.write(
-            f"{path.name}: {len(seen.beats)} beats, each decided at most {worst_s:.2f} s after its R peak\n"
-        )
-    return 0
-
-
-def _write(path: Path, seen: Observed, rate_hz: float) -> None:
-    """Beats with their class at the R peak; each second of poor signal as `~`."""
-    marks = [(round((beat.r_ns - EPOCH_NS) * rate_hz / NS_PER_S), aami_class(beat)) for beat in seen.beats]
-    marks += [(round((s.start_ns - EPOCH_NS) * rate_hz / NS_PER_S), "~") for s in seen.seconds if not s.good]
-    marks.sort()
-    write_annotations(path, np.array([m[0] for m in marks], np.int64), [m[1] for m in marks])

@@ -1,0 +1,94 @@
+"""The alarm on what the fibrillation network says, second by second."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from agent.alarms.observation import Condition, Observation, Prediction, SignalLost, SignalStart
+from agent.alarms.rule import seconds
+
+TASK = "vf"
+SHOCKABLE = "shockable"
+
+
+@dataclass(slots=True)
+class Fibrillation:
+    """Ventricular fibrillation, flutter or fast ventricular tachycardia for several seconds on end.
+
+    It begins when the mean probability of the last AVERAGED usable predictions, which lie within their own number of
+    seconds of signal, reaches `on_at`; it ends when that mean falls below OFF_AT, or when nothing usable came for
+    QUIET_S. Predictions on poor signal are passed over: they neither raise nor end it. Its onset is DECIDING_S before
+    the first of the predictions in a row that were more likely than not.
+    """
+
+    name: str
+    on_at: float = 0.6
+    AVERAGED = 4
+    OFF_AT = 0.3
+    DECIDING_S = 3.0
+    QUIET_S = 20.0
+    PASSED_OVER_S = 3.0
+    """Predictions further apart than this are not averaged."""
+    _recent: deque[float] = field(default_factory=deque)
+    _last_ns: int = 0
+    _suspected_ns: int | None = None
+    _likely_ns: int = 0
+    """When the last prediction came that was more likely than not."""
+    _onset_ns: int | None = None
+
+    def advance(self, to_ns: int) -> list[Condition]:
+        over_ns = self._last_ns + seconds(self.QUIET_S)
+        if self._onset_ns is None or over_ns > to_ns:
+            return []
+        return self._end(over_ns, "No signal good enough to say whether the ventricles still fibrillate")
+
+    def see(self, seen: Observation) -> list[Condition]:
+        match seen:
+            case SignalStart() | SignalLost():
+                self._forget()
+            case Prediction(task="vf", usable=True):
+                return self._judge(seen)
+            case _:
+                pass
+        return []
+
+    def _forget(self) -> None:
+        self._recent.clear()
+        self._suspected_ns = None
+
+    def _judge(self, seen: Prediction) -> list[Condition]:
+        if seen.at_ns - self._last_ns > seconds(self.PASSED_OVER_S):
+            self._forget()
+        self._last_ns = seen.at_ns
+        likely = seen.probability if seen.label == SHOCKABLE else 1.0 - seen.probability
+        if likely < 0.5:
+            self._suspected_ns = None
+        else:
+            self._likely_ns = seen.at_ns
+            if self._suspected_ns is None:
+                self._suspected_ns = max(seen.start_ns, seen.at_ns - seconds(self.DECIDING_S))
+        self._recent.append(likely)
+        if len(self._recent) > self.AVERAGED:
+            self._recent.popleft()
+        if len(self._recent) < self.AVERAGED:
+            return []
+        mean = sum(self._recent) / self.AVERAGED
+        if self._onset_ns is None and mean >= self.on_at:
+            return self._begin(seen, mean)
+        if self._onset_ns is not None and mean < self.OFF_AT:
+            return self._end(seen.at_ns, "Rhythm no longer suggestive of ventricular fibrillation or flutter")
+        return []
+
+    def _begin(self, seen: Prediction, mean: float) -> list[Condition]:
+        earliest_ns = max(seen.start_ns, seen.at_ns - seconds(self.DECIDING_S))
+        self._onset_ns = onset_ns = earliest_ns if self._suspected_ns is None else self._suspected_ns
+        text = f"Rhythm suggestive of ventricular fibrillation or flutter ({100 * mean:.0f} % over {self.AVERAGED} s)"
+        values = (("shockable_probability", round(mean, 3)), ("limit_probability", self.on_at))
+        return [Condition(self.name, True, onset_ns, seen.at_ns, text, values)]
+
+    def _end(self, at_ns: int, text: str) -> list[Condition]:
+        onset_ns, self._onset_ns = self._onset_ns, None
+        assert onset_ns is not None  # noqa: S101 (called only while active)
+        self._forget()
+        return [Condition(self.name, False, onset_ns, at_ns, text, until_ns=max(onset_ns, self._likely_ns))]

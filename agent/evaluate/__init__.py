@@ -1,0 +1,20 @@
+"""Recordings through the live engine, scored against reference annotations: `vagus evaluate`."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def evaluate_command(args: argparse.Namespace) -> int:
+    """`vagus evaluate TASK --data DIR`; 2 where there is nothing to score."""
+    if args.task == "rhythm":
+        from agent.evaluate.rhythm import evaluate_rhythm  # noqa: PLC0415 (a task imports only what it needs)
+
+        return evaluate_rhythm(args)
+    if args.task == "vf":
+        from agent.evaluate.vf import evaluate_vf  # noqa: PLC0415
+
+        return evaluate_vf(args)
+    from agent.evaluate.beats import evaluate_beats  # noqa: PLC0415
+
+    return evaluate_beats(args)

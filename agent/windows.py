@@ -1,0 +1,109 @@
+"""Questions put by the clock: every so often, each person's last seconds of signal to the models that look at rhythm.
+
+A window ends at a multiple of its task's hop in a run of signal, counted in samples, so the windows, and with them the
+answers, are the same however the signal is cut into chunks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from agent.signal import rhythm_window, second_opinion, vf_window
+from agent.signal.resample import ANALYSIS_RATE_HZ
+from agent.signal.track import EcgTrack
+
+Float32 = npt.NDArray[np.float32]
+Place = tuple[EcgTrack, int]
+"""A window: whose, and the sample of the run at which it ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """How a task's windows are cut."""
+
+    hop: int
+    """Samples from one window's end to the next one's."""
+    window: int
+    """Samples that a window spans."""
+    whole: bool
+    """Whether nothing is asked before a run holds a whole window."""
+    judged_s: int
+    """Seconds at a window's end that must pass the quality gate for its answer to count ..."""
+    judged_share: float
+    """... this share of them."""
+    inputs: Callable[[Sequence[Place]], Mapping[str, Float32]]
+    """The network's inputs for a batch of windows."""
+
+    def ends(self, begin: int, end: int) -> range:
+        """Where windows end among the samples (begin, end] of a run."""
+        first = max(begin // self.hop + 1, -(-self.window // self.hop) if self.whole else 1)
+        return range(first * self.hop, end + 1, self.hop)
+
+    def usable(self, track: EcgTrack, end: int) -> bool:
+        """Whether enough of the window's last seconds passed the quality gate."""
+        seconds = min(self.judged_s, end // ANALYSIS_RATE_HZ)
+        return track.good_seconds(end, seconds) >= self.judged_share * seconds
+
+
+def _vf_inputs(places: Sequence[Place]) -> Mapping[str, Float32]:
+    windows = np.stack([track.path(end - vf_window.WINDOW_SAMPLES, end) for track, end in places])
+    signal, context = vf_window.prepare(windows)
+    return {"signal": signal, "context": context}
+
+
+def _rhythm_inputs(places: Sequence[Place]) -> Mapping[str, Float32]:
+    paths = np.zeros((len(places), rhythm_window.SAMPLES), dtype=np.float32)
+    known = np.empty(len(places), dtype=np.int64)
+    beats = []
+    for row, (track, end) in enumerate(places):
+        last = len(track.thinned) - (track.count // rhythm_window.THIN - end // rhythm_window.THIN)
+        held = track.thinned[max(0, last - rhythm_window.SAMPLES) : last]
+        paths[row, rhythm_window.SAMPLES - len(held) :] = held
+        known[row] = len(held)
+        r_index = np.sort(track.confirmed[track.confirmed[:, 1] < end, 0])
+        start = end - rhythm_window.SAMPLES * rhythm_window.THIN
+        beats.append(r_index[r_index >= max(start, 0)] - start)
+    signal, context = rhythm_window.prepare(paths, known, beats)
+    return {"signal": signal, "context": context}
+
+
+def _qrs_inputs(places: Sequence[Place]) -> Mapping[str, Float32]:
+    windows = np.stack([track.path(end - second_opinion.WINDOW, end) for track, end in places])
+    return {"signal": second_opinion.prepare(windows.astype(np.float64))}
+
+
+SECOND_OPINION = Question(
+    hop=second_opinion.HOP,
+    window=second_opinion.WINDOW,
+    whole=True,
+    judged_s=0,
+    judged_share=0.0,
+    inputs=_qrs_inputs,
+)
+"""The question whose answer is beats."""
+QUESTIONS: dict[str, Question] = {
+    "rhythm": Question(
+        hop=round(rhythm_window.HOP_S * ANALYSIS_RATE_HZ),
+        window=rhythm_window.SAMPLES * rhythm_window.THIN,
+        whole=False,
+        judged_s=round(rhythm_window.BEFORE_S),
+        judged_share=0.8,
+        inputs=_rhythm_inputs,
+    ),
+    "vf": Question(
+        hop=round(vf_window.HOP_S * ANALYSIS_RATE_HZ),
+        window=vf_window.WINDOW_SAMPLES,
+        whole=True,
+        judged_s=3,
+        judged_share=1.0,
+        inputs=_vf_inputs,
+    ),
+}
+"""Per task that is asked by the clock for a label."""
+
+KEPT_SAMPLES = max([3 * ANALYSIS_RATE_HZ, *(question.window for question in QUESTIONS.values())])
+"""Of the morphology path that must be there between steps: for windows by the clock and around beats."""
