@@ -36,9 +36,13 @@ mosquitto: ## a real broker for the fault tests; where it cannot be had, they ar
 bench: $(VENV)/.core
 	$(BIN)/vagus bench
 
-models: $(VENV)/.dev ## retrain every pack from the recordings in DATA=DIR
+PACKS := second_opinion beat rhythm vf
+
+models: $(VENV)/.dev ## make every pack anew from the recordings in DATA=DIR, which are fetched where they are missing
+	@test -n "$(DATA)" || { echo "say where the recordings are or shall be: make models DATA=DIR"; exit 2; }
 	$(BIN)/python -m pip install --quiet --editable '.[train]'
-	$(BIN)/python -m models.training.beat --data $(DATA)
+	$(BIN)/python -m models.training.fetch $(DATA)
+	for pack in $(PACKS); do $(BIN)/python -m models.training.$$pack --data $(DATA) || exit 1; done
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, tzinfo
 from rich.text import Text
 
 from agent.alarms.alert import Category, Phase, Priority
-from agent.uplink.messages import AlertMessage, EvidenceModel, StatusMessage, parse_rfc3339_ns
+from agent.uplink.messages import AlertMessage, BeatModel, EvidenceModel, StatusMessage, parse_rfc3339_ns
 
 NS_PER_S = 1_000_000_000
 
@@ -42,7 +42,8 @@ def render(message: AlertMessage, *, now_ns: int, zone: tzinfo | None = None, wa
     if alert.category is Category.TECHNICAL:
         text.append("  (technical)", "dim")
 
-    facts = [_since(alert.phase, onset_ns, decided_ns, now_ns, zone)]
+    until_ns = parse_rfc3339_ns(alert.until) if alert.until else decided_ns
+    facts = [_since(alert.phase, onset_ns, until_ns, now_ns, zone)]
     if alert.late:
         facts.append("a report about the past, no alarm for now")
     elif alert.phase is Phase.CONTINUE:
@@ -79,10 +80,10 @@ def notice(words: str, style: str, *, now_ns: int, zone: tzinfo | None = None) -
     return Text(f"{_time(now_ns, now_ns, zone)}  ").append(f" {_plain(words)} ", style)
 
 
-def _since(phase: Phase, onset_ns: int, decided_ns: int, now_ns: int, zone: tzinfo | None) -> str:
+def _since(phase: Phase, onset_ns: int, until_ns: int, now_ns: int, zone: tzinfo | None) -> str:
     since = f"since {_time(onset_ns, now_ns, zone)}"
     if phase is Phase.END:
-        return f"{since}, for {_span((decided_ns - onset_ns) / NS_PER_S)}"
+        return f"{since}, for {_span((until_ns - onset_ns) / NS_PER_S)}"
     return f"{since} ({_span((now_ns - onset_ns) / NS_PER_S)})"
 
 
@@ -90,13 +91,22 @@ def _evidence(evidence: EvidenceModel) -> str:
     """Beats, values and thresholds, signal quality and models in one line."""
     facts: list[str] = []
     if evidence.beats:
-        facts.append("beats " + " ".join(_plain(beat.label) or "?" for beat in evidence.beats[-_BEATS_SHOWN:]))
+        facts.append("beats " + " ".join(_beat(beat) for beat in evidence.beats[-_BEATS_SHOWN:]))
+    facts += [
+        f"{_plain(said.task)} {_plain(said.label)} {100 * said.probability:.0f} %{' (unsure)' if said.unsure else ''}"
+        for said in evidence.predictions or ()
+    ]
     facts += [_value(name, value) for name, value in evidence.values.items()]
     facts.append(f"signal good for {100 * evidence.quality:.0f} % of the strip")
     if evidence.missing_s > 0:
         facts.append(f"{evidence.missing_s:.1f} s missing")
     facts += [f"model {_plain(pack.id)} {_plain(pack.sha256)[:8]}" for pack in evidence.packs]
     return " · ".join(facts)
+
+
+def _beat(beat: BeatModel) -> str:
+    """The beat's class; with a question mark where the model was not sure, which alone where it was not asked."""
+    return _plain(beat.label) + ("?" if beat.unsure or not beat.label else "")
 
 
 def _value(name: str, value: float | str) -> str:

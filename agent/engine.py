@@ -17,7 +17,6 @@ from agent.alarms.alert import AlertEvent
 from agent.alarms.observation import (
     Beat,
     BeatStatus,
-    Condition,
     Observation,
     Prediction,
     Quality,
@@ -26,7 +25,7 @@ from agent.alarms.observation import (
 )
 from agent.explanation import explained
 from agent.inference import Inputs, Models, stacked
-from agent.patient import CLOCK_STEP_HOLD_NS, PatientState, Person, StreamState
+from agent.patient import PatientState, Person
 from agent.signal.beat_features import AFTER_SAMPLES, BEFORE_SAMPLES, BeatFeatures
 from agent.signal.beats import QrsDetector
 from agent.signal.filters import EcgFilters
@@ -36,6 +35,7 @@ from agent.signal.quality import QualityMark, SignalQuality
 from agent.signal.resample import ANALYSIS_RATE_HZ, Resampler
 from agent.signal.second_opinion import SecondOpinion
 from agent.signal.track import ANALYSIS_STEP_NS, EcgTrack
+from agent.stream_state import StreamState
 from agent.windows import KEPT_SAMPLES, QUESTIONS, SECOND_OPINION, Question
 from firmware_bridge.chunk import NS_PER_S, Chunk, Gap, Stream
 
@@ -122,56 +122,18 @@ class Engine:
             if patient is None or state is None:
                 continue
             analysed = patient.person.ecg
-            pieces: list[Chunk | Gap] = (
-                state.aligner.push(chunk) if chunk.stream.rate_hz else self._reading(state, chunk)
-            )
-            for piece in pieces:
+            for piece in state.align(chunk):
                 if analysed is not None and chunk.stream.key == analysed.key:
                     queues[patient.person.id].append(piece)
                 else:
                     events[patient.person.id] += self._account(patient, state, piece, now_ns)
         return queues
 
-    @staticmethod
-    def _reading(state: StreamState, chunk: Chunk) -> list[Chunk | Gap]:
-        """A reading now and then has its own time; one that is not newer than the last says nothing about now."""
-        if state.last is not None and chunk.t0_ns <= state.last.t0_ns:
-            state.aligner.counts["late"] += 1
-            return []
-        return [chunk]
-
     def _account(
         self, patient: PatientState, state: StreamState, piece: Chunk | Gap, now_ns: int | None
     ) -> list[AlertEvent]:
-        """Book-keeping of one stream: silence, clock steps, what is missing. Late data ends no silence."""
-        if isinstance(piece, Gap):
-            state.missing_ns += max(0, piece.end_ns - piece.start_ns)
-            if piece.reason == "clock step":
-                return patient.apply(self._clock_step(state, piece), now_ns)
-            return patient.apply(state.silence.silent(piece.end_ns), now_ns)
         is_late = now_ns is not None and now_ns - piece.end_ns > self._late_after_ns
-        found = [] if is_late else state.silence.data(piece.t0_ns, piece.end_ns)
-        if state.step_until_ns and piece.t0_ns >= state.step_until_ns:
-            found.append(self._clock_step_over(state, piece.t0_ns))
-        state.last = piece
-        state.longest_chunk_ns = max(piece.end_ns - piece.t0_ns, state.longest_chunk_ns * 7 // 8)
-        return patient.apply(found, now_ns)
-
-    @staticmethod
-    def _clock_step(state: StreamState, gap: Gap) -> list[Condition]:
-        step_s = (gap.end_ns - gap.start_ns) / NS_PER_S
-        stream = state.stream
-        state.silence.restart(gap.end_ns)
-        state.step_until_ns = gap.end_ns + CLOCK_STEP_HOLD_NS
-        text = f"The clock of {stream.device}/{stream.channel} was set by {step_s:+.1f} s: times before it are unsure"
-        rule = f"clock_step:{stream.device}/{stream.channel}"
-        return [Condition(rule, True, gap.end_ns, gap.end_ns, text, (("step_s", round(step_s, 3)),))]
-
-    @staticmethod
-    def _clock_step_over(state: StreamState, at_ns: int) -> Condition:
-        at_ns, state.step_until_ns = state.step_until_ns, 0
-        rule = f"clock_step:{state.stream.device}/{state.stream.channel}"
-        return Condition(rule, False, at_ns, at_ns, "No further step of the clock for a minute")
+        return patient.apply(state.account(piece, is_late=is_late), now_ns)
 
     # -- the analysed ECG --------------------------------------------------------------------------------------------
 

@@ -17,8 +17,9 @@ from agent import __version__
 from agent.inference import Models
 from agent.ingest.mqtt import MqttSource
 from agent.mqtt import ConnectionStatus, MqttConnection, MqttError, PublishResult
-from agent.patient import PatientState, StreamState
+from agent.patient import PatientState
 from agent.signal.track import EcgTrack
+from agent.stream_state import StreamState
 from agent.uplink.messages import (
     StatusMessage,
     StreamHealth,

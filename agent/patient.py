@@ -20,15 +20,12 @@ from agent.alarms.observation import (
 from agent.alarms.rule import Rule
 from agent.alarms.rules import rhythm_rules, signal_rules
 from agent.alarms.states import AlarmStates
-from agent.alarms.technical import StreamSilent, silence_deadline_s
-from agent.signal.align import Aligner
 from agent.signal.track import STRIP_S, EcgTrack
-from firmware_bridge.chunk import NS_PER_S, Chunk, Stream
+from agent.stream_state import StreamState
+from firmware_bridge.chunk import NS_PER_S, Stream
 
 EXPLAINED_BEATS = 8
 """Of the last so many beats that were not normal it is kept what the model saw: a run of ventricular ones and more."""
-CLOCK_STEP_HOLD_NS = 60 * NS_PER_S
-"""A step of a device's clock is an event, not a state: its alarm ends by itself."""
 
 
 JUDGED_BY = {
@@ -65,19 +62,6 @@ class Seconds:
 
 
 @dataclass(slots=True)
-class StreamState:
-    """One stream of a person."""
-
-    stream: Stream
-    aligner: Aligner
-    silence: StreamSilent
-    last: Chunk | None = None
-    longest_chunk_ns: int = 0
-    step_until_ns: int = 0
-    missing_ns: int = 0
-
-
-@dataclass(slots=True)
 class PatientState:
     """All state of one person. It can be pickled: a snapshot is this object."""
 
@@ -106,18 +90,7 @@ class PatientState:
 
     @classmethod
     def new(cls, person: Person, late_after_ns: int) -> PatientState:
-        streams = {
-            stream.key: StreamState(
-                stream,
-                Aligner(),
-                StreamSilent(
-                    f"stream_silent:{stream.device}/{stream.channel}",
-                    f"{stream.kind.upper()} {stream.device}/{stream.channel}",
-                    silence_deadline_s(stream.rate_hz, stream.interval_s),
-                ),
-            )
-            for stream in person.streams
-        }
+        streams = {stream.key: StreamState.new(stream) for stream in person.streams}
         return cls(
             person=person,
             states=AlarmStates(person.id, late_after_ns),

@@ -16,9 +16,9 @@ MANIFEST_NAME = "manifest.toml"
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=80)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 PackId = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$", max_length=40)]
-WeightsName = Literal["onnx", "onnx-s8", "tflite", "onnx-float"]
-"""Integer ONNX for the CPU (U8 activations, S8 weights), for TensorRT (both S8, symmetric), full-integer TFLite, and
-the float network that vendor compilers start from."""
+WeightsName = Literal["onnx", "onnx-s8", "tflite", "tflite-edgetpu", "onnx-float"]
+"""Integer ONNX for the CPU (U8 activations, S8 weights), for TensorRT (both S8, symmetric), full-integer TFLite, the
+same compiled for the Edge TPU, and the float network that vendor compilers start from."""
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 

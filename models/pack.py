@@ -18,7 +18,18 @@ from models.manifest import MANIFEST_NAME, Manifest, PackError, Weights, Weights
 if TYPE_CHECKING:
     from models.backends import Backend
 
-__all__ = ["ModelPack", "PackError", "available_packs", "load", "probabilities", "shipped", "sigmoid", "verify"]
+__all__ = [
+    "ModelPack",
+    "PackError",
+    "available_packs",
+    "expected",
+    "golden",
+    "load",
+    "probabilities",
+    "shipped",
+    "sigmoid",
+    "verify",
+]
 
 Float32 = npt.NDArray[np.float32]
 
@@ -143,11 +154,11 @@ def verify(pack: ModelPack, backend: Backend | None = None) -> float:
     """
     from models.backends import open_backend  # noqa: PLC0415  (a backend imports its runtime, which takes its time)
 
-    inputs, expected = _golden(pack)
+    inputs, wanted = golden(pack)
     logits = (backend or open_backend(pack)).run(inputs)
-    if logits.shape != expected.shape or not np.isfinite(logits).all():
+    if logits.shape != wanted.shape or not np.isfinite(logits).all():
         raise PackError(pack.path, f"{pack.id}: golden run gave {logits.shape} or non-finite logits")
-    difference = float(np.abs(pack.probabilities(logits) - pack.probabilities(expected)).max())
+    difference = float(np.abs(pack.probabilities(logits) - pack.probabilities(wanted)).max())
     if difference > pack.manifest.golden.tolerance:
         raise PackError(
             pack.path / pack.manifest.golden.file,
@@ -156,8 +167,8 @@ def verify(pack: ModelPack, backend: Backend | None = None) -> float:
     return difference
 
 
-def _golden(pack: ModelPack) -> tuple[dict[str, Float32], Float32]:
-    """Inputs and expected logits of the golden file."""
+def golden(pack: ModelPack) -> tuple[dict[str, Float32], Float32]:
+    """Inputs of the golden file, and the logits that the quantized network must give; raises PackError."""
     path = pack.path / pack.manifest.golden.file
     try:
         with np.load(io.BytesIO(pack.golden), allow_pickle=False) as arrays:
@@ -173,6 +184,14 @@ def _golden(pack: ModelPack) -> tuple[dict[str, Float32], Float32]:
         if rows == 0 or array.shape != shapes[name]:
             raise PackError(path, f"{name} has shape {array.shape}, expected {shapes[name]}")
     return inputs, logits
+
+
+def expected(pack: ModelPack, weights: WeightsName) -> Float32:
+    """Logits that one of the pack's files gave on the golden inputs where it was made; else those of the quantized."""
+    _, logits = golden(pack)
+    with np.load(io.BytesIO(pack.golden), allow_pickle=False) as arrays:
+        own = arrays.get(f"logits.{weights}")
+    return logits if own is None else own.astype(np.float32)
 
 
 def _read_checked(folder: Path, weights: Weights) -> bytes:

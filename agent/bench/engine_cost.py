@@ -49,7 +49,7 @@ def engine_cost(patients: int, *, seconds: int) -> dict[str, Any]:
         total_s = time.process_time() - began_s
         worker.outbox.close()
     per_patient_second = total_s / (patients * seconds)
-    inner = ("condition", "classify", "decide")
+    inner = ("condition", "classify", "ask", "decide")
     stages = {name: 1e6 * spent[name] / (patients * seconds) for name in ("decode", *inner, "commit")}
     stages["other"] = 1e6 * per_patient_second - sum(stages.values())
     return {
@@ -108,5 +108,6 @@ def _time_stages(engine: Engine, worker: Worker, spent: defaultdict[str, float])
 
     engine._condition = timed("condition", engine._condition)  # type: ignore[method-assign]
     engine._classify = timed("classify", engine._classify)  # type: ignore[method-assign]
+    engine._ask = timed("ask", engine._ask)  # type: ignore[method-assign]
     worker._commit = timed("commit", worker._commit)  # type: ignore[method-assign]
     engine._decide = timed("decide", engine._decide)  # type: ignore[method-assign]

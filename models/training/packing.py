@@ -104,7 +104,7 @@ def write_pack(
 
 def _write_golden(path: Path, inputs: Mapping[str, Float32], logits: Mapping[WeightsName, Float32]) -> None:
     """Inputs by name; `logits` of the network on the CPU, and what each other file gave, by "logits." and its name."""
-    others = {f"logits.{name}": array for name, array in logits.items() if name not in {"onnx", FLOAT}}
+    others = {f"logits.{name}": array for name, array in logits.items() if name != "onnx"}
     arrays: dict[str, Any] = {**inputs, **others, "logits": logits["onnx"]}
     np.savez_compressed(path, **arrays)
 

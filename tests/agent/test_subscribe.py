@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import io
 import json
+from dataclasses import replace
 from datetime import UTC
 from pathlib import Path
 
@@ -12,7 +13,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.alarms.alert import AlertEvent, Category, Evidence, EvidenceBeat, Phase, Priority, alert_id
+from agent.alarms.alert import (
+    AlertEvent,
+    Category,
+    Evidence,
+    EvidenceBeat,
+    EvidencePrediction,
+    Phase,
+    Priority,
+    alert_id,
+)
 from agent.alert_words import render, render_status
 from agent.broker import LocalBroker, find_mosquitto
 from agent.mqtt import ConnectionStatus, MqttConnection
@@ -278,3 +288,20 @@ def test_alerts_come_from_a_real_broker(capsys: pytest.CaptureFixture[str], tmp_
     phases = {line["event"]["data"]["phase"]: line["retained"] for line in lines if "event" in line}
     assert phases == {"start": True, "end": False}
     assert [line["status"]["state"] for line in lines if "status" in line] == ["online"]
+
+
+def test_what_a_model_was_not_sure_of_is_said() -> None:
+    sure = event()
+    assert sure.evidence is not None
+    doubtful = replace(
+        sure.evidence,
+        beats=(EvidenceBeat(ONSET_NS, "N", 0.9), EvidenceBeat(ONSET_NS, "V", 0.6, unsure=True)),
+        predictions=(EvidencePrediction("rhythm", ONSET_NS, DECIDED_NS, "A", 0.71, unsure=True),),
+    )
+    said = read(replace(sure, evidence=doubtful))
+    assert "beats N V? ·" in said
+    assert "rhythm A 71 % (unsure)" in said
+
+
+def test_an_end_says_how_long_it_truly_lasted() -> None:
+    assert "for 2 s" in read(replace(event(Phase.END), until_ns=ONSET_NS + 2 * NS))
