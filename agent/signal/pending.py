@@ -75,7 +75,7 @@ class PendingBeats:
             known = [
                 heard.r_index
                 for heard in self.heard
-                if r_index < heard.r_index <= due - FOLLOWER_SAMPLES
+                if r_index < heard.r_index <= r_index + DECIDE_SAMPLES - FOLLOWER_SAMPLES
                 and heard.known_index <= due < heard.withdrawn_index
             ]
             out.append(DueBeat(r_index, due, tuple(sorted(known)[:FOLLOWERS])))

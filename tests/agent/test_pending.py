@@ -63,6 +63,13 @@ def test_a_follower_whose_qrs_has_not_passed_yet_is_not_known() -> None:
     assert pending.take_due(5000)[0].followers == ()
 
 
+def test_a_beat_found_late_is_shown_no_more_than_the_others() -> None:
+    pending = PendingBeats()
+    pending.note(BeatMark(500 + DECIDE_SAMPLES, 900, "provisional"))
+    pending.note(BeatMark(500, 1200, "confirmed"))
+    assert pending.take_due(5000) == [DueBeat(500, 1200, ())]
+
+
 def test_at_most_so_many_followers() -> None:
     pending = PendingBeats()
     pending.note(BeatMark(500, 650, "confirmed"))
