@@ -32,7 +32,7 @@ Float32 = npt.NDArray[np.float32]
 
 SEED = 20
 FOLDS = 4
-VARIANTS = 5
+VARIANTS = 6
 CALIBRATION_ROWS = 4096
 
 

@@ -19,6 +19,7 @@ from agent.signal.filters import MORPHOLOGY_DELAY, EcgFilters
 from agent.signal.pending import DueBeat, PendingBeats
 from agent.signal.resample import ANALYSIS_RATE_HZ, Resampler
 from models.training.datasets import RHYTHM_RATE_HZ, Recording
+from models.training.simulated_rhythms import seeded, simulate
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -74,7 +75,10 @@ def variant(recording: Recording, number: int, noise: dict[str, Float64]) -> Var
 
     1: a mix of both leads. 2: the analysis lead with noise, gain and another rate. 3: another mix, noisy, inverted.
     4: the analysis lead with most normal beats cut out, so that ectopy becomes frequent, often the majority.
+    From 5 on: the person's beats in an invented rhythm, half of them noisy; where there are too few, as 1.
     """
+    if number >= 5 and (simulated := simulate(recording, seeded(recording, number))):
+        return _as_played(simulated, number, noise)
     rng = np.random.default_rng([number, zlib.crc32(recording.record.patient.encode())])
     if number == 4:
         recording = dense(recording, rng)
@@ -91,6 +95,14 @@ def variant(recording: Recording, number: int, noise: dict[str, Float64]) -> Var
         signal = -signal
     signal = signal * float(np.exp(rng.uniform(-0.7, 0.7)))
     return Variant(recording, signal, recording.rate_hz * stretch, stretch)
+
+
+def _as_played(simulated: Recording, number: int, noise: dict[str, Float64]) -> Variant:
+    rng = np.random.default_rng([number, 1, zlib.crc32(simulated.record.patient.encode())])
+    signal = simulated.signals[:, 0]
+    if rng.random() < 0.5:
+        signal = signal + _noise_track(signal, simulated.rate_hz, noise, rng)
+    return Variant(simulated, signal * float(np.exp(rng.uniform(-0.5, 0.5))), simulated.rate_hz, 1.0)
 
 
 def dense(recording: Recording, rng: np.random.Generator) -> Recording:

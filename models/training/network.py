@@ -23,7 +23,7 @@ _S = LABELS.index("S")
 class Recipe:
     """Everything that decides how a network is fitted, besides the examples."""
 
-    steps: int = 500
+    steps: int = 600
     batch: int = 512
     learning_rate: float = 3e-3
     weight_decay: float = 0.02
