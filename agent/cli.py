@@ -89,8 +89,11 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 (one line an option)
     subscribe.add_argument("--json", action="store_true")
     subscribe.set_defaults(call=_subscribe)
 
-    packs = commands.add_parser("packs", help="list the model packs, or verify them on this machine")
-    packs.add_argument("action", choices=("list", "verify"))
+    packs = commands.add_parser("packs", help="list the model packs, verify them on this machine, or install one")
+    packs.add_argument("action", choices=("list", "verify", "install"))
+    packs.add_argument("pack", nargs="?", type=Path, metavar="PACK", help="to install: a pack's folder or zip file")
+    packs.add_argument("--runtime", help="verify: on this runtime instead of the CPU, tried in another process first")
+    packs.add_argument("--config", type=Path, help="whose state folder holds installed packs (default: the user's)")
     packs.add_argument("--json", action="store_true")
     packs.set_defaults(call=_packs)
 

@@ -65,6 +65,7 @@ class AgentConfig:
     time: Literal["wall", "stream"] = "wall"
     mains_hz: Literal[0, 50, 60] = 50
     late_after_s: float = 30.0
+    runtime: str = "auto"
     log: Literal["text", "json"] = "text"
 
 
@@ -221,7 +222,9 @@ class _Reader:
         state_dir = self._read.path(written, ("agent", "state_dir"))
         if state_dir is None:
             return None
-        return AgentConfig(table.id, state_dir, table.time, table.mains_hz, table.late_after_s, table.log)
+        return AgentConfig(
+            table.id, state_dir, table.time, table.mains_hz, table.late_after_s, table.runtime, table.log
+        )
 
     def _mqtt(self, data: dict[str, Any], agent_id: str) -> MqttConfig | None:
         table = self._read.table(MqttTable, data.get("mqtt", {}), ("mqtt",))

@@ -19,6 +19,11 @@ Format = Literal["auto", "frame", "cbor", "json", "senml", "nightscout"]
 Kind = Literal["ecg", "ppg", "abp", "acc", "cgm", "hr", "spo2", "temperature"]
 """The keys of firmware_bridge.chunk.CANONICAL_UNIT."""
 
+RuntimeName = Literal[
+    "auto", "cpu", "tensorrt", "cuda", "qnn", "openvino-npu", "openvino-gpu", "openvino", "edgetpu", "tflite"
+]
+"""Names of the runtimes, as models.backends has them."""
+
 _SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -81,6 +86,13 @@ class AgentTable(Table):
         le=3600,
         title="Late after, in seconds",
         description="Samples older than this on arrival count as late: recorded and reported, never an alarm for now.",
+    )
+    runtime: RuntimeName = Field(
+        "auto",
+        title="What runs the models",
+        description='"auto": an accelerator that is there and passes its self-test, else the CPU. '
+        'A name: that one if it passes, else the CPU; "openvino" and "tflite" run on the CPU too. '
+        "The status says what really runs.",
     )
     log: Literal["text", "json"] = Field(
         "text", title="Log format", description='"text" for people, "json" for a log collector.'

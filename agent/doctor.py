@@ -32,6 +32,7 @@ _CONNECT_TIMEOUT_S = 8.0
 _FALLBACK_S = 1.5
 """Time after a first refusal in which the older protocol may still be accepted."""
 _FSYNCS = 16
+_REFUSED = "see what the reason names; what failed is tried again after a day, what is absent at each start"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +54,11 @@ def run_checks(config_path: Path | None = None, root: Path = Path("/")) -> list[
     """
     config, checks = _config(config_path)
     checks += [_guarded("python", _python), _guarded("machine", lambda: _machine(root))]
-    checks += [_guarded("onnxruntime", _onnxruntime), _guarded("model packs", _packs), _guarded("sqlite", _sqlite)]
     state_dir = config.agent.state_dir if config else Path(default_state_dir()).expanduser()
+    runtime = config.agent.runtime if config else "auto"
+    checks.append(_guarded("onnxruntime", _onnxruntime))
+    checks += _guarded_all("model packs", lambda: _packs(state_dir, runtime))
+    checks.append(_guarded("sqlite", _sqlite))
     max_mb = config.outbox.max_mb if config else 0
     checks += _guarded_all("state folder", lambda: _state(state_dir, max_mb))
     checks.append(_guarded("clock", lambda: _clock(root)))
@@ -142,25 +146,26 @@ def _onnxruntime() -> Check:
     if importlib.util.find_spec("onnxruntime") is None:
         return Check("onnxruntime", False, "is not installed", "pip install onnxruntime")
     runtime = importlib.import_module("onnxruntime")
-    return Check("onnxruntime", True, f"{runtime.__version__}; models run on the CPU")
+    return Check("onnxruntime", True, runtime.__version__)
 
 
-def _packs() -> Check:
+def _packs(state_dir: Path, runtime: str) -> list[Check]:
+    """Each pack with what really runs it, found as a start of the agent finds it."""
     if importlib.util.find_spec("models.pack") is None:
-        return Check("model packs", False, "models.pack is missing from this installation", "install vagus again")
-    from models.pack import PackError, available_packs, load, verify  # noqa: PLC0415 - opens the runtime
+        return [Check("model packs", False, "models.pack is missing from this installation", "install vagus again")]
+    from agent.live_models import live_models  # noqa: PLC0415 - opens the runtimes
 
-    good: list[str] = []
-    for path in available_packs():
-        try:
-            pack = load(path)
-            verify(pack)
-        except PackError as error:
-            return Check("model packs", False, str(error), "install vagus again: the pack is not as it was made")
-        good.append(f"{pack.id} {pack.version}")
-    if not good:
-        return Check("model packs", False, "none are installed: beats cannot be classified", "install vagus again")
-    return Check("model packs", True, f"{', '.join(good)}: self-test passed")
+    _, states = live_models(state_dir if state_dir.is_dir() else None, runtime, time.time_ns)
+    checks = []
+    for pack in states:
+        name = f"model {pack.id}"
+        if pack.fault:
+            checks.append(Check(name, False, pack.loss, "install vagus again, or a sound pack: vagus packs install"))
+            continue
+        origin = "installed" if pack.installed else "shipped"
+        checks.append(Check(name, True, f"{pack.version}, {origin}, runs on {pack.runtime}: self-test passed"))
+        checks += [Check(name, None, f"passed over: {reason}", _REFUSED) for reason in pack.refused]
+    return checks
 
 
 def _sqlite() -> Check:

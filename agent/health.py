@@ -14,13 +14,14 @@ from contextlib import suppress
 from typing import Literal
 
 from agent import __version__
-from agent.inference import Models
 from agent.ingest.mqtt import MqttSource
+from agent.live_models import PackState
 from agent.mqtt import ConnectionStatus, MqttConnection, MqttError, PublishResult
 from agent.patient import PatientState
 from agent.signal.track import EcgTrack
 from agent.stream_state import StreamState
 from agent.uplink.messages import (
+    PackHealth,
     StatusMessage,
     StreamHealth,
     VitalMessage,
@@ -55,12 +56,11 @@ class Health:
         publisher: Publisher,
         source: MqttSource | None,
         ingest: MqttConnection | None,
-        models: Models,
-        model_fault: str,
+        packs: Sequence[PackState],
     ) -> None:
         self._worker, self._thread, self._uplink, self._publisher = worker, thread, uplink, publisher
         self._source, self._ingest = source, ingest
-        self._models, self._model_fault = models, model_fault
+        self._packs = packs
         self._started_ns = time.time_ns()
         self._under_way = 0
         self._last_vital: dict[tuple[str, str], str] = {}
@@ -158,8 +158,8 @@ class Health:
 
     def _reasons(self) -> list[str]:
         reasons = []
-        if self._model_fault:
-            reasons.append(f"beats are not classified, no ventricular alarms: {self._model_fault}")
+        for pack in self._packs:
+            reasons += [pack.loss] if pack.loss else [f"model {pack.id}: {refusal}" for refusal in pack.refused]
         if self._worker.disk_full:
             reasons.append("the disk is full: only alerts are kept, and a crash may lose some")
         if self._worker.outbox.moved_aside is not None:
@@ -196,9 +196,21 @@ class Health:
                 for patient in self._worker.engine.patients.values()
                 for state in patient.streams.values()
             ],
-            backends=self._models.runtimes,
+            backends={pack.id: pack.runtime for pack in self._packs if pack.runtime},
+            packs=[_pack_health(pack) for pack in self._packs],
             counters=counters,
         )
+
+
+def _pack_health(pack: PackState) -> PackHealth:
+    return PackHealth(
+        id=pack.id,
+        version=pack.version,
+        origin="installed" if pack.installed else "shipped",
+        runtime=pack.runtime,
+        fault=pack.loss,
+        refused=list(pack.refused),
+    )
 
 
 def _flat(counters: Mapping[str, int | dict[str, dict[str, int]]]) -> dict[str, int]:

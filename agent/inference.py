@@ -46,11 +46,16 @@ class PackModel:
 
     def __init__(self, pack: ModelPack, backend: Backend | None = None) -> None:
         """Raises PackError where the pack wants inputs that this version of the agent does not compute."""
+        self.check(pack)
+        self.pack = pack
+        self._backend = backend or open_backend(pack)
+
+    @staticmethod
+    def check(pack: ModelPack) -> None:
+        """Raises PackError where the pack wants inputs that this version of the agent does not compute."""
         signal, context = INPUTS[pack.manifest.task]
         if pack.context != context or pack.input_shapes["signal"] != signal:
             raise PackError(pack.path, "its inputs are not those this version of vagus computes")
-        self.pack = pack
-        self._backend = backend or open_backend(pack)
 
     @property
     def runtime(self) -> str:

@@ -20,6 +20,7 @@ SHOCKABLE = ("VF", "VT")
 """Kinds of rhythm that an alarm should announce: fibrillation with flutter, tachycardia of 150 a minute and more."""
 MIXED = ""
 """Kind of a window in which rhythms change, or one that is neither right nor wrong to call shockable."""
+_KIND = {"VF": "VF", "VFL": "VF", "VT": "VT", "ASYS": "ASYS", "NOISE": "NOISE", "SLOW_VT": MIXED, "": MIXED}
 
 LEAST_EPISODE_S = 10.0
 """Shorter episodes end by themselves before an alarm is due: announced or not, they are not scored."""
@@ -108,6 +109,11 @@ class AlarmScore:
         )
 
 
+def kind_of(rhythm: str) -> str:
+    """Kind of an annotated rhythm by the names of agent.evaluate.reference; "OTHER" for all that need no shock."""
+    return _KIND.get(rhythm, "OTHER")
+
+
 def window_kinds(spans: Sequence[RhythmSpan], starts_s: npt.ArrayLike, stops_s: npt.ArrayLike) -> list[str]:
     """Kind of each window [start, stop): that of the rhythm it lies in wholly, MIXED where there are several."""
     starts, stops = np.asarray(starts_s, dtype=np.float64), np.asarray(stops_s, dtype=np.float64)
@@ -120,7 +126,7 @@ def window_kinds(spans: Sequence[RhythmSpan], starts_s: npt.ArrayLike, stops_s: 
 
 
 def window_shares(kinds: Sequence[str], called: Sequence[bool]) -> dict[str, Share]:
-    """Per kind, how many of its windows were called right: shockable ones shockable, all others not. MIXED is left out."""
+    """Per kind, how many of its windows were called right: VF and VT shockable, all others not. MIXED is left out."""
     shares: dict[str, Share] = {}
     for kind, call in zip(kinds, called, strict=True):
         if kind != MIXED:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -18,20 +19,24 @@ SCORED_LABELS = ("N", "A", "O")
 """CinC 2017's figure is the mean F1 of these; noise is a class, but not scored (Clifford et al. 2017)."""
 
 
+MOST = 0.9
+"""Share of the longest window's signal that another must have seen to count for the recording's answer."""
+
+
 def recording_answer(probabilities: Sequence[Sequence[float]], seconds_known: Sequence[float]) -> Float64:
     """Probabilities (labels,) of a whole recording from those of its windows, in order.
 
-    `seconds_known`: how much signal stood behind each window. A window weighs as the square of that, for the first
-    ones see little and the later ones contain them; the mean is geometric. Without any window the answer is noise.
-    Raises ValueError when the two differ in length.
+    `seconds_known`: how much signal stood behind each window. Those count, all alike, that saw at least MOST of what
+    the longest saw: the first ones of a run see little, and the later ones contain them. The mean is geometric.
+    Without any window the answer is noise. Raises ValueError when the two differ in length.
     """
     if len(probabilities) != len(seconds_known):
         raise ValueError(f"{len(probabilities)} windows but {len(seconds_known)} lengths")
     if not len(probabilities):
         return np.array([float(label == "~") for label in RHYTHM_LABELS])
-    weight = np.asarray(seconds_known, dtype=np.float64) ** 2
+    known = np.asarray(seconds_known, dtype=np.float64)
     logs = np.log(np.maximum(np.asarray(probabilities, dtype=np.float64), 1e-6))
-    mean = (logs * weight[:, None]).sum(axis=0) / weight.sum()
+    mean = logs[known >= MOST * known.max()].mean(axis=0)
     shares = np.exp(mean - mean.max())
     answer: Float64 = shares / shares.sum()
     return answer
@@ -140,7 +145,7 @@ def af_time_score(
     given = _within(said, scored)
     edges = sorted({*scored, *(edge for part in (*true, *given, *_within(left_out, scored)) for edge in part)})
     seconds = {(a, b): 0.0 for a in (False, True) for b in (False, True)}
-    for start, end in zip(edges[:-1], edges[1:], strict=True):
+    for start, end in itertools.pairwise(edges):
         middle = (start + end) / 2
         if not _holds(left_out, middle):
             seconds[_holds(true, middle), _holds(given, middle)] += end - start

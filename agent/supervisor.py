@@ -19,22 +19,22 @@ from agent.alarms.alert import AlertEvent
 from agent.config import Config, MqttConfig, WfdbSource, streams
 from agent.engine import Engine
 from agent.health import Health
-from agent.inference import Models, shipped_models
 from agent.ingest.mqtt import MqttSource, StreamConfig
 from agent.ingest.replay import EPOCH_NS, RecordStream, ReplaySource, record_chunks
 from agent.ingest.source import Delivery, Source
 from agent.ingest.wfdb import read_header
+from agent.live_models import live_models, model_alarms
 from agent.logs import configure_logging
 from agent.mqtt import MqttConnection, Will
 from agent.patient import Person
 from agent.replay import ecg_of
+from agent.standing import StandingAlarms
 from agent.uplink.messages import JSON_TYPE, offline_payload
 from agent.uplink.outbox import Outbox, OutboxError, Outgoing
 from agent.uplink.publisher import Publisher
 from agent.uplink.topics import Topics
 from agent.worker import Worker
 from firmware_bridge.chunk import Chunk
-from models.manifest import PackError
 
 log = logging.getLogger(__name__)
 
@@ -59,21 +59,23 @@ class Supervisor:
         self._config = config
         self._topics = Topics(config.agent.id)
         self._streams = {place: StreamConfig(*expected) for place, expected in streams(config).items()}
-        self._models, self._model_fault = _models()
+        config.agent.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        models, self._packs = live_models(config.agent.state_dir, config.agent.runtime, time.time_ns)
         self._persons = _persons(config, self._streams)
         engine = Engine(
             self._persons,
-            self._models,
+            models,
             mains_hz=config.agent.mains_hz,
             late_after_s=config.agent.late_after_s,
         )
         self._wall = config.agent.time == "wall"
-        config.agent.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         outbox = Outbox(config.agent.state_dir / "outbox.sqlite", config.outbox.max_mb << 20)
-        self._worker = Worker(engine, outbox, self._topics, wall=self._wall)
+        standing = StandingAlarms(config.agent.state_dir / "standing.json", config.agent.id)
+        self._worker = Worker(engine, outbox, self._topics, wall=self._wall, standing=standing)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="worker")
         self._queue: asyncio.Queue[Delivery] = asyncio.Queue(QUEUE_DELIVERIES)
         self._stopping = asyncio.Event()
+        self._model_alarms: dict[str, str] = {}
 
     async def run(self) -> None:
         """Run until `stop` is called."""
@@ -90,12 +92,11 @@ class Supervisor:
                 self._thread,
                 on_change=lambda: health.changed(),  # noqa: PLW0108 (health is made from the publisher)
             )
-            health = Health(
-                self._worker, self._thread, uplink, publisher, source, ingest, self._models, self._model_fault
-            )
+            health = Health(self._worker, self._thread, uplink, publisher, source, ingest, self._packs)
             decode = source.decode_again if source else _decode_nothing
             resumed = await loop.run_in_executor(self._thread, self._worker.recover, decode)
             log.info("agent %s, vagus %s: %s", self._config.agent.id, __version__, resumed)
+            await self._tell_of_models()
             for connection in (uplink, ingest):
                 if connection is not None:
                     await stack.enter_async_context(connection)
@@ -145,6 +146,10 @@ class Supervisor:
             deliveries = await self._gather()
             now_ns = time.time_ns() if self._wall else None
             events = await loop.run_in_executor(self._thread, self._worker.tick, deliveries, now_ns)
+            if model_alarms(self._packs) != self._model_alarms:
+                await self._tell_of_models()
+                publisher.wake()
+                health.changed()
             for delivery in deliveries:
                 delivery.ack()
             if self._worker.unsaved:
@@ -156,6 +161,12 @@ class Supervisor:
             if events:
                 publisher.wake()
                 _log(events)
+
+    async def _tell_of_models(self) -> None:
+        """Put on disk which models are missing, or run on less than was asked for; what is no longer so ends."""
+        self._model_alarms = model_alarms(self._packs)
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._thread, self._worker.stand, self._model_alarms, time.time_ns())
 
     async def _gather(self) -> Sequence[Delivery]:
         try:
@@ -221,15 +232,6 @@ def _persons(config: Config, expected: Mapping[tuple[str, str], StreamConfig]) -
 def _record(patient: str, source: WfdbSource) -> RecordStream:
     """The ECG of a recording; the config has made sure that the file is there."""
     return ecg_of(read_header(source.path), patient, device=source.path.name)
-
-
-def _models() -> tuple[Models, str]:
-    """The models, or none and the reason: the agent then goes on without them, and says so."""
-    try:
-        return shipped_models(), ""
-    except PackError as error:
-        log.error("models cannot be used, beats stay unclassified: %s", error)  # noqa: TRY400
-        return Models(), str(error)
 
 
 def _decode_nothing(_topic: str, _content_type: str | None, _payload: bytes) -> tuple[Chunk, ...]:

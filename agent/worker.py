@@ -10,13 +10,12 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 
-from agent.alarms.alert import AlertEvent, Phase, alert_id
-from agent.alarms.states import urgency
+from agent.alarms.alert import AlertEvent
 from agent.engine import Engine
 from agent.ingest.source import Delivery
+from agent.standing import StandingAlarms, ended, technical
 from agent.uplink.messages import alert_messages
 from agent.uplink.outbox import JournalEntry, Outbox, OutboxFull, Outgoing
 from agent.uplink.topics import Topics
@@ -37,8 +36,11 @@ Decode = Callable[[str, str | None, bytes], Sequence[Chunk]]
 class Worker:
     """Engine and outbox of one process. Every method belongs to one thread."""
 
-    def __init__(self, engine: Engine, outbox: Outbox, topics: Topics, *, wall: bool) -> None:
+    def __init__(
+        self, engine: Engine, outbox: Outbox, topics: Topics, *, wall: bool, standing: StandingAlarms | None = None
+    ) -> None:
         """`wall`: whether the clock counts; False in a replay, where the newest sample is now."""
+        self._standing = standing
         self.engine, self.outbox, self.topics = engine, outbox, topics
         self._wall = wall
         self._decode: Decode = _decode_nothing
@@ -93,9 +95,14 @@ class Worker:
             now_ns = time.time_ns() if self._wall else frontier_ns
             unwatched_s = max(0.0, (now_ns - frontier_ns) / NS_PER_S)
             text = f"The agent was restarted: not watched for {unwatched_s:.0f} s"
-            event = _technical(patient.person.id, "agent_restarted", now_ns, text)
+            event = technical(patient.person.id, "agent_restarted", now_ns, text)
             events += [event, ended(event, now_ns, "Watching again"), *patient.states.still_on(now_ns)]
         self._commit(self._messages(events), (), {})
+
+    def stand(self, wanted: Mapping[str, str], now_ns: int) -> None:
+        """Alarms on the agent itself that are true from now on, by rule with their texts; those no longer in it end."""
+        if self._standing is not None:
+            self._standing.change(wanted, now_ns, lambda events: self._commit(self._messages(events), (), {}))
 
     def tick(self, deliveries: Sequence[Delivery], now_ns: int | None) -> list[AlertEvent]:
         """Step over what has come, and commit. On return all of it may be acknowledged."""
@@ -135,7 +142,7 @@ class Worker:
             self.engine.reset(patient)
             at_ns = max(chunk.end_ns for chunk in chunks)
             text = f"Some signal could not be analysed ({type(error).__name__}): analysis started afresh"
-            event = _technical(patient, "analysis_fault", at_ns, text)
+            event = technical(patient, "analysis_fault", at_ns, text)
             return [event, ended(event, at_ns, "Analysis runs again")]
 
     def save_all(self) -> None:
@@ -197,21 +204,8 @@ class Worker:
 
     def _disk_full_event(self, since_ns: int) -> AlertEvent:
         text = "The disk is full: only alerts are kept, and a crash may lose some"
-        return _technical(self.topics.agent, "outbox_full", since_ns, text)
-
-
-def _technical(subject: str, rule: str, at_ns: int, text: str) -> AlertEvent:
-    """The start of an alarm about the watching itself; `subject` is a patient, or the agent."""
-    category, priority = urgency(rule)
-    return AlertEvent(
-        alert_id(subject, rule, at_ns), subject, rule, category, priority, Phase.START, at_ns, at_ns, text
-    )
+        return technical(self.topics.agent, "outbox_full", since_ns, text)
 
 
 def _decode_nothing(_topic: str, _content_type: str | None, _payload: bytes) -> tuple[Chunk, ...]:
     return ()
-
-
-def ended(event: AlertEvent, at_ns: int, text: str) -> AlertEvent:
-    """The end of the alarm that `event` began."""
-    return replace(event, phase=Phase.END, at_ns=at_ns, text=text, evidence=None)

@@ -33,6 +33,7 @@ PrepareStep = Literal[
     "rr_track",
     "moving_mean_baseline",
     "scale_window_and_level",
+    "scale_window",
 ]
 """Steps between the morphology path at 250 Hz and a network's `signal` input, in the order they are listed."""
 
@@ -189,7 +190,34 @@ RHYTHM_CONTEXT: tuple[str, ...] = (
     "extreme",
 )
 """Of a rhythm window (agent/signal/rhythm_window.py), in that module's order."""
-VF_CONTEXT: tuple[str, ...] = ()
+VF_CONTEXT: tuple[str, ...] = (
+    "height_rms",
+    "height_least",
+    "height_median",
+    "height_most",
+    "height_last",
+    "height_spread",
+    "baseline_ratio",
+    "hiss_ratio",
+    "hiss_height",
+    "share_below_5",
+    "share_below_10",
+    "share_below_20",
+    "share_below_35",
+    "share_below_50",
+    "crossing_rate",
+    "crossing_regularity",
+    "slope_ratio",
+    "curvature_ratio",
+    "slope_quiet_share",
+    "slope_peakedness",
+    "peakedness",
+    "skewness",
+    "leakage",
+    "halves_ratio",
+    *(f"likeness_{lag}_ms" for lag in (112, 144, 176, 208, 240, 288, 336, 384, 448, 512, 592, 688, 800, 928, 1072)),
+)
+"""Of a window of the last seconds (agent/signal/vf_window.py), in that module's order."""
 
 CONTEXT: dict[Task, tuple[str, ...]] = {
     "qrs": QRS_CONTEXT,

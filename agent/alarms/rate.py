@@ -128,7 +128,9 @@ class RateOutside:
     """Heart rate below or above a limit over a number of consecutive beats.
 
     The rate is the mean over the beats' intervals. It ends when that mean is back inside the limit by 5 %: a rate that
-    hovers at the limit is one alarm, not twenty.
+    hovers at the limit is one alarm, not twenty. Artefact and T waves counted as beats make a rate fast, and two
+    detectors seldom count the same ones: while their agreement is below `agreement`, the alarm waits up to DOUBT_S, and
+    then says that they disagree.
     """
 
     name: str
@@ -137,8 +139,14 @@ class RateOutside:
     above: bool
     longest_s: float = 4.0
     """An interval longer than this is a pause, which has its own alarm; the rate is counted anew after it."""
+    agreement: float = 0.0
+    DOUBT_S = 20.0
     _intervals_s: deque[float] = field(default_factory=deque)
     _onset_ns: int | None = None
+    _agreed: float | None = None
+    """How far two detectors agreed over the last ten seconds."""
+    _doubted_ns: int | None = None
+    """Since when the rate has been outside, but not believed."""
 
     def advance(self, to_ns: int) -> list[Condition]:
         return []
@@ -147,6 +155,9 @@ class RateOutside:
         match seen:
             case SignalStart() | SignalLost():
                 self._intervals_s.clear()
+                self._agreed = self._doubted_ns = None
+            case Quality():
+                self._agreed = seen.agreement
             case Beat(status=BeatStatus.CONFIRMED):
                 return self._beat(seen)
             case _:
@@ -156,6 +167,7 @@ class RateOutside:
     def _beat(self, beat: Beat) -> list[Condition]:
         if beat.rr_s is None or beat.rr_s > self.longest_s or not beat.usable:
             self._intervals_s.clear()
+            self._doubted_ns = None
             return []
         self._intervals_s.append(beat.rr_s)
         if len(self._intervals_s) > self.beats - 1:
@@ -163,11 +175,20 @@ class RateOutside:
         if self._onset_ns is not None:
             return self._maybe_end(beat)
         if len(self._intervals_s) < self.beats - 1 or not self._outside(rate := self._rate_bpm()):
+            self._doubted_ns = None
             return []
+        doubted = self._agreed is not None and self._agreed < self.agreement
+        if doubted:
+            self._doubted_ns = self._doubted_ns or beat.at_ns
+            if beat.at_ns < self._doubted_ns + seconds(self.DOUBT_S):
+                return []
+        self._doubted_ns = None
         onset_ns = beat.r_ns - seconds(sum(self._intervals_s))
         self._onset_ns = onset_ns
         word = "fast" if self.above else "slow"
         text = f"Heart rate {rate:.0f} bpm over {self.beats} beats, too {word} (limit {self.limit_bpm:g})"
+        if doubted:
+            text += "; a second detector does not agree: check the person"
         values = (("heart_rate_bpm", round(rate, 1)), ("limit_bpm", self.limit_bpm), ("beats", float(self.beats)))
         return [Condition(self.name, True, onset_ns, beat.at_ns, text, values)]
 

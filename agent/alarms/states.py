@@ -27,11 +27,13 @@ TECHNICAL: dict[str, Priority] = {
     "agent_restarted": Priority.LOW,
     "analysis_fault": Priority.MEDIUM,
     "outbox_full": Priority.MEDIUM,
+    "model_missing": Priority.MEDIUM,
+    "model_runtime": Priority.LOW,
 }
 
 
 def urgency(rule: str) -> tuple[Category, Priority]:
-    """Category and priority of a rule; a technical rule may carry the stream's name after a colon."""
+    """Category and priority of a rule; a technical rule may carry the name of a stream or model after a colon."""
     name = rule.partition(":")[0]
     if name in PHYSIOLOGICAL:
         return Category.PHYSIOLOGICAL, PHYSIOLOGICAL[name]

@@ -279,10 +279,8 @@ def _beat_context(ecg: Float32, known: Int64, of: _Intervals) -> list[Float64]:
     # What comes late is no ectopic beat: the mean is drawn from beats like those, also where ectopy is the majority.
     follows = np.zeros_like(whole)
     follows[:, 1:] = of.ok & (of.ratio >= _quantile(of.ratio, of.ok, 0.6, 0.0)[:, None])
-    late = whole & follows
-    late = np.where(late.any(axis=1)[:, None], late, whole)
-    like = whole & (_likeness(qrs, _mean_beat(qrs, late)) > 0.7)
-    like = np.where(like.any(axis=1)[:, None], like, late)
+    late = _or_else(whole & follows, whole)
+    like = _or_else(whole & (_likeness(qrs, _mean_beat(qrs, late)) > 0.7), late)
     mean = _mean_beat(beats, like)
     likeness = np.where(whole, _likeness(qrs, mean[:, _QRS]), 1.0)
     number = np.maximum(whole.sum(axis=1), 1)
@@ -314,6 +312,12 @@ def _beat_context(ecg: Float32, known: Int64, of: _Intervals) -> list[Float64]:
         2.0 * core.max(axis=1) / height,
         4.0 * np.sqrt(off_energy / np.maximum(like.sum(axis=1), 1) / core.shape[1]),
     ]
+
+
+def _or_else(chosen: Bools, otherwise: Bools) -> Bools:
+    """Per row `chosen`, or `otherwise` where that is none."""
+    either: Bools = np.where(chosen.any(axis=1)[:, None], chosen, otherwise)
+    return either
 
 
 def _mean_beat(beats: Float32, chosen: Bools) -> Float32:

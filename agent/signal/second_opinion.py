@@ -24,6 +24,7 @@ BEFORE_S = 3.0
 """The window: the morphology path's last three seconds ..."""
 HOP_S = 1.0
 """... at every whole second of the run."""
+PREPARE = ("decimate_2", "moving_mean_baseline", "scale_window_and_level")
 STEPS = 25
 SIGNAL_SHAPE = (2, 250)
 WINDOW = round(BEFORE_S * ANALYSIS_RATE_HZ)
@@ -36,7 +37,7 @@ AGREEMENT_S = 10.0
 MATCH_S = 0.150
 _MATCH = int(MATCH_S * ANALYSIS_RATE_HZ)
 _NEVER = 1 << 62
-BEAT_SUM = 0.9
+BEAT_SUM = 0.45
 """Least sum of the probabilities of three neighbouring steps that is a beat."""
 
 _SMOOTH = 25

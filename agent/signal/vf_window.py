@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.signal.resample import ANALYSIS_RATE_HZ
+from models.vocabulary import VF_CONTEXT
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -25,7 +26,7 @@ HOP_S = 1.0
 """A window ends at every multiple of this in a run of signal."""
 WINDOW_SAMPLES = round(BEFORE_S * ANALYSIS_RATE_HZ)
 
-PREPARE = ("decimate_4", "local_baseline", "scale_window", "asinh_compress")
+PREPARE = ("decimate_4", "moving_mean_baseline", "scale_window", "asinh_compress")
 _DECIMATE = 4
 _RATE_HZ = ANALYSIS_RATE_HZ / _DECIMATE
 _SAMPLES = WINDOW_SAMPLES // _DECIMATE
@@ -48,29 +49,8 @@ _SHARES = (0.05, 0.1, 0.2, 0.35, 0.5)
 _BLOCK = 64
 """Rows worked on together, so that they stay in the processor's cache."""
 
-CONTEXT: tuple[str, ...] = (
-    "height_rms",
-    "height_least",
-    "height_median",
-    "height_most",
-    "height_last",
-    "height_spread",
-    "baseline_ratio",
-    "hiss_ratio",
-    "hiss_height",
-    *(f"share_below_{round(100 * share)}" for share in _SHARES),
-    "crossing_rate",
-    "crossing_regularity",
-    "slope_ratio",
-    "curvature_ratio",
-    "slope_quiet_share",
-    "slope_peakedness",
-    "peakedness",
-    "skewness",
-    "leakage",
-    "halves_ratio",
-    *(f"likeness_{round(1000 * lag / _RATE_HZ)}_ms" for lag in _LAGS),
-)
+CONTEXT = VF_CONTEXT
+"""Names of the measures, in order."""
 
 
 def prepare(windows: npt.ArrayLike) -> tuple[Float32, Float32]:
@@ -122,7 +102,7 @@ def _context(x: Float64, baseline: Float64, d: Float64, rms: Float64) -> Float32
     up = d >= 0
     crossing = up[:, 1:] != up[:, :-1]
     crossings = crossing.sum(axis=1)
-    thirds = crossing[:, : crossing.shape[1] // 8 * 8].reshape(len(d), 8, -1).sum(axis=2)
+    eighths = crossing[:, : crossing.shape[1] // 8 * 8].reshape(len(d), 8, -1).sum(axis=2)
     half = d.shape[1] // 2
     columns = [
         _log(rms / 0.2),
@@ -136,7 +116,7 @@ def _context(x: Float64, baseline: Float64, d: Float64, rms: Float64) -> Float32
         _log(hiss_rms / 0.01),
         *((size < share * tallest[:, None]).sum(axis=1) / d.shape[1] for share in _SHARES),
         crossings / BEFORE_S / 10.0,
-        np.sqrt(_mean((thirds - (crossings / 8.0)[:, None]) ** 2.0)) / np.maximum(crossings / 8.0, 1.0),
+        np.sqrt(_mean((eighths - (crossings / 8.0)[:, None]) ** 2.0)) / np.maximum(crossings / 8.0, 1.0),
         _log(slope_rms / safe) + 0.5,
         _log(_rms(curve) / slope_rms),
         (steep < 0.2 * slope_rms[:, None]).sum(axis=1) / steep.shape[1],

@@ -140,6 +140,17 @@ class StreamHealth(_Model):
     detail: str = ""
 
 
+class PackHealth(_Model):
+    id: str
+    version: str = ""
+    origin: Literal["shipped", "installed"] = "shipped"
+    runtime: str | None = Field(default=None, description="what really runs it; null where nothing does")
+    fault: str = Field(default="", description="why it is not used, and what is not watched without it")
+    refused: list[str] = Field(
+        default_factory=list, description="runtimes and installed packs that were passed over, each with the reason"
+    )
+
+
 class StatusMessage(_Model):
     """Retained: what the agent is doing; the last will is one with `state` "offline"."""
 
@@ -152,6 +163,7 @@ class StatusMessage(_Model):
     reasons: list[str] = Field(default_factory=list, description="why it is not simply online, in plain words")
     streams: list[StreamHealth] = Field(default_factory=list)
     backends: dict[str, str] = Field(default_factory=dict, description="model pack → what it runs on")
+    packs: list[PackHealth] = Field(default_factory=list)
     counters: dict[str, int] = Field(default_factory=dict)
     note: Literal["research software, not a medical device"] = RESEARCH_NOTE
 

@@ -23,8 +23,9 @@ Float32 = npt.NDArray[np.float32]
 class Backend(Protocol):
     """A loaded network."""
 
-    name: str
-    """What really runs it, e.g. "cpu"."""
+    @property
+    def name(self) -> str:
+        """What really runs it, e.g. "cpu"."""
 
     def run(self, inputs: dict[str, Float32]) -> Float32:
         """Logits, (batch, outputs) float32, of the inputs in `pack.input_shapes`: `signal` and perhaps `context`.

@@ -121,18 +121,25 @@ def choose(
     if preferred != _AUTO and preferred not in runtimes:
         raise ValueError(f"no runtime is called {preferred!r} (there are: {', '.join(runtimes)})")
     candidates = [name for name in ACCELERATORS if name in runtimes] if preferred == _AUTO else [preferred]
-    quarantine = _Quarantine(state_dir, now_ns)
+    failures = _Quarantine(state_dir, now_ns)
     cache = None if state_dir is None else state_dir / CACHE_FOLDER
     choices = []
     for pack in packs:
         refused: list[Refusal] = []
-        backend = _first(pack, [runtimes[name] for name in candidates if name != CPU.name], quarantine, cache, refused)
+        backend = _first(pack, [runtimes[name] for name in candidates if name != CPU.name], failures, cache, refused)
         if preferred == _AUTO:
             refused = [one for one in refused if one.reason not in {Reason.ABSENT, Reason.NO_WEIGHTS}]
         if backend is None:
             backend = _on_cpu(pack, refused)
         choices.append(Choice(pack, backend, tuple(refused)))
     return choices
+
+
+def quarantine(pack: ModelPack, runtime: Runtime, detail: str, state_dir: Path | None, now_ns: int) -> Refusal:
+    """Note that a runtime which had passed failed while it ran: it is not tried again for a while."""
+    refusal = Refusal(runtime.name, Reason.FAILED, f"while running: {detail}"[:_DETAIL])
+    _Quarantine(state_dir, now_ns).add(pack, runtime, refusal)
+    return refusal
 
 
 def probe(pack: ModelPack, runtime: Runtime, cache: Path | None = None) -> Refusal | None:
@@ -170,11 +177,11 @@ def probe(pack: ModelPack, runtime: Runtime, cache: Path | None = None) -> Refus
 
 
 def _first(
-    pack: ModelPack, candidates: Sequence[Runtime], quarantine: _Quarantine, cache: Path | None, refused: list[Refusal]
+    pack: ModelPack, candidates: Sequence[Runtime], failures: _Quarantine, cache: Path | None, refused: list[Refusal]
 ) -> Backend | None:
     """The network on the first candidate that passes; what does not is added to `refused`."""
     for runtime in candidates:
-        refusal = _absent(pack, runtime) or quarantine.holds(pack, runtime)
+        refusal = _absent(pack, runtime) or failures.holds(pack, runtime)
         if refusal is None:
             refusal = probe(pack, runtime, cache)
             if refusal is None:
@@ -182,7 +189,7 @@ def _first(
                     return open_runtime(pack, runtime, cache)
                 except Exception as error:  # what opened elsewhere a moment ago
                     refusal = Refusal(runtime.name, Reason.FAILED, str(error)[:_DETAIL])
-            quarantine.add(pack, runtime, refusal)
+            failures.add(pack, runtime, refusal)
         refused.append(refusal)
     return None
 

@@ -16,12 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.training.datasets import DS1, NOISE, SVDB
-from models.training.rhythm_records import AFDB, NSRDB
+from models.training.rhythm_records import AFDB, NSRDB, cinc2017_names
 from models.training.vf_records import CUDB, VFDB
 
 PHYSIONET = "https://physionet.org/files"
 CINC2017 = "challenge-2017/1.0.0"
-NAMES = Path(__file__).with_name("cinc2017.txt")
 TIMEOUT_S = 60.0
 
 
@@ -56,11 +55,6 @@ def fetch(data: Path, physionet: str = PHYSIONET) -> int:
         for file in part.files():
             came += _file(f"{physionet}/{part.project}/{file}", data / part.folder / file)
     return came + _cinc2017(data / "cinc2017", physionet)
-
-
-def cinc2017_names() -> list[str]:
-    """The recordings of CinC 2017's training set that packs may be made from."""
-    return [f"A{number}" for number in NAMES.read_text(encoding="ascii").split()]
 
 
 def _cinc2017(folder: Path, physionet: str) -> int:

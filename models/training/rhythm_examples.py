@@ -14,17 +14,18 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from agent.signal.beats import QrsDetector
+from agent.signal.beats import CONFIRM_S, QrsDetector
 from agent.signal.filters import EcgFilters
-from agent.signal.resample import Resampler
+from agent.signal.resample import ANALYSIS_RATE_HZ, Resampler
 from agent.signal.rhythm_window import HOP_S, RATE_HZ, SAMPLES, THIN, prepare, thin
-from models.training.rhythm_records import UNKNOWN, RhythmRecording
+from models.training.rhythm_records import UNKNOWN, BeatTimes, RhythmRecording
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
 Int32 = npt.NDArray[np.int32]
 _NOISE_PIECE_S = 12.0
+_REFRACTORY = 45
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,6 +101,15 @@ def noise_track(signal: Float64, rate_hz: float, noise: dict[str, Float64], rng:
     return track
 
 
+def from_beats(recording: BeatTimes) -> Streamed:
+    """Reference beats as if they had been detected, each known 0.6 s later; without a signal."""
+    beats = np.round(recording.beats_s * ANALYSIS_RATE_HZ).astype(np.int32)
+    beats = beats[np.append(True, np.diff(beats) > _REFRACTORY)]
+    end = int(beats[-1]) if len(beats) else 0
+    decided = beats + np.int32(CONFIRM_S * ANALYSIS_RATE_HZ)
+    return Streamed(recording.patient, np.zeros(0, np.float32), end, beats, decided, recording.rhythms)
+
+
 def save(path: Path, streamed: list[Streamed]) -> None:
     """Keep streamed recordings in one file: they take minutes to make."""
     np.savez(
@@ -156,6 +166,10 @@ class Windows:
     def __len__(self) -> int:
         return len(self.label)
 
+    def take(self, index: npt.NDArray[np.bool_] | Int64) -> Windows:
+        """Some of them."""
+        return Windows(*(getattr(self, name)[index] for name in Windows.__slots__))
+
 
 def cut(streamed: Sequence[Streamed], spans: Sequence[tuple[int, int]]) -> Windows:
     """One window of each recording: `spans` are [from, to) in kept samples, at most SAMPLES apart."""
@@ -165,7 +179,7 @@ def cut(streamed: Sequence[Streamed], spans: Sequence[tuple[int, int]]) -> Windo
     labels = np.empty(len(spans), dtype=np.int64)
     for row, (recording, (start, to)) in enumerate(zip(streamed, spans, strict=True)):
         path[row, SAMPLES - (to - start) :] = recording.path[start:to]
-        seen = (recording.r_index >= start * THIN) & (recording.decided_index <= to * THIN)
+        seen = (recording.r_index >= start * THIN) & (recording.decided_index < to * THIN)
         beats.append(recording.r_index[seen].astype(np.int64) - (to - SAMPLES) * THIN)
         labels[row] = label_between(recording.rhythms, start / RATE_HZ, to / RATE_HZ)
     signal, context = prepare(path, known, beats)
@@ -192,7 +206,12 @@ def label_between(rhythms: Sequence[tuple[float, int]], start_s: float, end_s: f
     return inside.pop() if len(inside) == 1 else UNKNOWN
 
 
-def live_spans(samples: int) -> list[tuple[int, int]]:
+def together(parts: Sequence[Windows]) -> Windows:
+    """All of them, in order."""
+    return Windows(*(np.concatenate([getattr(part, name) for part in parts]) for name in Windows.__slots__))
+
+
+def live_spans(samples: int, hop_s: float = HOP_S) -> list[tuple[int, int]]:
     """The windows that the engine looks at in a run of so many samples at 250 Hz, as spans of kept samples."""
-    hop = round(HOP_S * RATE_HZ)
+    hop = round(hop_s * RATE_HZ)
     return [(max(0, to - SAMPLES), to) for to in range(hop, samples // THIN + 1, hop)]

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
-from agent.signal.rhythm_window import CONTEXT, RATE_HZ, SAMPLES, SIGNAL_SHAPE, THIN
-from models.training.rhythm_examples import Streamed, Windows, cut
+from agent.signal.rhythm_window import CONTEXT, RATE_HZ, SAMPLES, THIN
+from models.training.rhythm_examples import Streamed, Windows, cut, label_between, together
 from models.training.rhythm_network import RhythmNetwork
 from models.training.rhythm_records import LABELS, NOT_A, UNKNOWN
 
@@ -27,12 +27,13 @@ RR_FEATURES = sum(name.startswith("rr_") or name in {"seconds_known", "beats_per
 class Recipe:
     """Everything that decides how a network is fitted, besides the recordings."""
 
-    epochs: int = 30
+    epochs: int = 40
     """Passes over the short recordings."""
     batch: int = 96
-    """Windows of short recordings in a step; beside them come `long_batch` of long ones and `timed_batch` without signal."""
+    """Windows of short recordings in a step ..."""
     long_batch: int = 16
     timed_batch: int = 16
+    """... and beside them of long ones, and without signal."""
     learning_rate: float = 4e-3
     weight_decay: float = 0.02
     label_smoothing: float = 0.05
@@ -43,22 +44,62 @@ class Recipe:
     without_signal: float = 0.15
     """Share of windows of which only the beats are shown."""
     without_beats: float = 0.05
-    inverted: float = 0.25
-    short: float = 0.4
-    """Share of windows that are cut shorter than what there is."""
     signal: bool = True
     context: bool = True
     widen: float = 1.0
+    warm_steps: int = 600
+    """Steps in which only the context's branch learns: it needs no convolution, so they cost little."""
+    wave_weight: float = 0.5
+    """Weight of a loss on the convolution alone, which would else leave easy cases to the context."""
     dropout: float = 0.3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pool:
-    """What is learnt from: variants of the same short recordings, long recordings, and beat times without signal."""
+    """Windows to learn from: of short recordings with one label each, of long ones, and of beat times alone."""
 
-    short: Sequence[Sequence[Streamed]]
-    long: Sequence[Streamed] = ()
-    timed: Sequence[Streamed] = ()
+    short: Windows
+    long: Windows
+    timed: Windows
+
+    def without(self, people: frozenset[str]) -> Pool:
+        """Nothing of these people."""
+        return Pool(*(part.take(~np.isin(part.patient, list(people))) for part in (self.short, self.long, self.timed)))
+
+    @property
+    def people(self) -> set[str]:
+        return {str(name) for part in (self.short, self.long, self.timed) for name in np.unique(part.patient)}
+
+
+def bank(recordings: Sequence[Streamed], each: int, shorter: float, rng: np.random.Generator) -> Windows:
+    """`each` random windows of every recording, of one rhythm each; a quarter upside down, a fifth smoothed.
+
+    `shorter`: share of them cut to less than half a minute. Where a recording holds fibrillation and something else,
+    half of its windows are fibrillation.
+    """
+    picked: list[Streamed] = []
+    spans: list[tuple[int, int]] = []
+    for recording in recordings:
+        labels = {label for _, label in recording.rhythms}
+        mixed = _A in labels and len(labels) > 1
+        for number in range(each):
+            span = _span_of_one_rhythm(recording, shorter, rng, (number % 2 == 0) if mixed else None)
+            if span is not None:
+                picked.append(_altered(piece(recording, *span), rng))
+                spans.append((0, span[1] - span[0]))
+    return cut(picked, spans)
+
+
+def _span_of_one_rhythm(
+    recording: Streamed, shorter: float, rng: np.random.Generator, in_fibrillation: bool | None
+) -> tuple[int, int] | None:
+    total = recording.samples // THIN
+    for _ in range(40):
+        start, to = draw_span(total, rng, shorter)
+        label = label_between(recording.rhythms, start / RATE_HZ, to / RATE_HZ)
+        if label != UNKNOWN and in_fibrillation in {None, label == _A}:
+            return start, to
+    return None
 
 
 def draw_span(samples: int, rng: np.random.Generator, shorter: float) -> tuple[int, int]:
@@ -70,56 +111,23 @@ def draw_span(samples: int, rng: np.random.Generator, shorter: float) -> tuple[i
     return start, start + length
 
 
-def hide_signal(windows: Windows, rows: npt.NDArray[np.bool_]) -> None:
-    """Leave of these windows only what beat times tell."""
-    windows.signal[rows, 0] = 0
-    windows.context[rows, RR_FEATURES:] = 0
+def piece(recording: Streamed, start: int, to: int) -> Streamed:
+    """A stretch of a recording as a recording of its own; without a signal it gets a flat one."""
+    low, high = np.searchsorted(recording.r_index, [start * THIN, to * THIN])
+    offset = start * THIN
+    return replace(
+        recording,
+        path=recording.path[start:to] if len(recording.path) else np.zeros(to - start, dtype=np.float32),
+        samples=(to - start) * THIN,
+        r_index=recording.r_index[low:high] - offset,
+        decided_index=recording.decided_index[low:high] - offset,
+        rhythms=tuple((at - start / RATE_HZ, label) for at, label in recording.rhythms),
+    )
 
 
-def draw(pool: Pool, chosen: Int64, recipe: Recipe, rng: np.random.Generator) -> Windows:
-    """The windows of one step: of the `chosen` short recordings, and as many others as the recipe says."""
-    picked: list[Streamed] = []
-    spans: list[tuple[int, int]] = []
-    timed_from = len(chosen)
-    for index in chosen.tolist():
-        variants = pool.short[0 if rng.random() < 0.5 else rng.integers(len(pool.short))]
-        picked.append(_altered(variants[index], rng, recipe))
-        spans.append(draw_span(len(picked[-1].path), rng, recipe.short))
-    for source, number in ((pool.long, recipe.long_batch), (pool.timed, recipe.timed_batch)):
-        if source is pool.timed:
-            timed_from = len(picked)
-        for _ in range(number if source else 0):
-            recording, span = _of_one_rhythm(source, rng, recipe)
-            picked.append(_piece(_altered_piece(recording, span, rng, recipe)))
-            spans.append((0, len(picked[-1].path)))
-    windows = cut(picked, spans)
-    rows = np.arange(len(windows))
-    hide_signal(windows, (rows >= timed_from) | (rng.random(len(windows)) < recipe.without_signal))
-    blind = rng.random(len(windows)) < recipe.without_beats
-    blind[timed_from:] = False
-    windows.signal[blind, 1] = 0
-    windows.context[blind, 2:RR_FEATURES] = 0
-    return windows
-
-
-def _of_one_rhythm(source: Sequence[Streamed], rng: np.random.Generator, recipe: Recipe) -> tuple[Streamed, tuple[int, int]]:
-    """A window of a random long recording, every second one in fibrillation where there is any."""
-    want_a = rng.random() < 0.5
-    holders = [s for s in source if any(label == _A for _, label in s.rhythms) == want_a] or list(source)
-    recording = holders[rng.integers(len(holders))]
-    total = recording.samples // THIN
-    for _ in range(20):
-        start, to = draw_span(total, rng, recipe.short)
-        at = start / RATE_HZ
-        label = [label for t, label in recording.rhythms if t <= at][-1:]
-        if label and (label[0] == _A) == want_a and label[0] != UNKNOWN:
-            break
-    return recording, (start, to)
-
-
-def _altered(recording: Streamed, rng: np.random.Generator, recipe: Recipe) -> Streamed:
+def _altered(recording: Streamed, rng: np.random.Generator) -> Streamed:
     path = recording.path
-    if rng.random() < recipe.inverted:
+    if rng.random() < 0.25:
         path = -path
     if rng.random() < 0.2 and len(path) > 2:
         path = path.copy()
@@ -127,27 +135,50 @@ def _altered(recording: Streamed, rng: np.random.Generator, recipe: Recipe) -> S
     return replace(recording, path=path)
 
 
-def _altered_piece(
-    recording: Streamed, span: tuple[int, int], rng: np.random.Generator, recipe: Recipe
-) -> tuple[Streamed, tuple[int, int]]:
-    start, to = span
-    path = recording.path[start:to] if len(recording.path) else np.zeros(to - start, dtype=np.float32)
-    piece = replace(recording, path=path)
-    return _altered(piece, rng, recipe), span
+def hide_signal(windows: Windows) -> Windows:
+    """Only what beat times tell of these windows."""
+    signal, context = windows.signal.copy(), windows.context.copy()
+    signal[:, 0] = 0
+    context[:, RR_FEATURES:] = 0
+    return replace(windows, signal=signal, context=context)
 
 
-def _piece(found: tuple[Streamed, tuple[int, int]]) -> Streamed:
-    """The stretch of a long recording as a recording of its own."""
-    recording, (start, to) = found
-    low, high = np.searchsorted(recording.r_index, [start * THIN, to * THIN])
-    offset = start * THIN
-    return replace(
-        recording,
-        samples=(to - start) * THIN,
-        r_index=recording.r_index[low:high] - offset,
-        decided_index=recording.decided_index[low:high] - offset,
-        rhythms=tuple((at - start / RATE_HZ, label) for at, label in recording.rhythms),
-    )
+class _Draw:
+    """Draws the windows of a step: a random one of each chosen short recording, and as many others as asked."""
+
+    def __init__(self, pool: Pool, recipe: Recipe) -> None:
+        self._pool, self._recipe = pool, recipe
+        _, self._person = np.unique(pool.short.patient, return_inverse=True)
+        order = np.argsort(self._person, kind="stable")
+        self._of_person = np.split(order, np.cumsum(np.bincount(self._person))[:-1])
+        self.people = len(self._of_person)
+        self._others = [
+            (part, number, np.flatnonzero(part.label == _A), np.flatnonzero(part.label == NOT_A))
+            for part, number in ((pool.long, recipe.long_batch), (pool.timed, recipe.timed_batch))
+        ]
+
+    def context(self, number: int, rng: np.random.Generator) -> tuple[Float32, Int64]:
+        """Context and label of random windows of short recordings."""
+        rows = rng.integers(len(self._pool.short), size=number)
+        return self._pool.short.context[rows], self._pool.short.label[rows]
+
+    def step(self, chosen: Int64, rng: np.random.Generator) -> tuple[Float32, Float32, Int64]:
+        recipe = self._recipe
+        rows = np.array([rng.choice(self._of_person[person]) for person in chosen.tolist()])
+        parts = [self._pool.short.take(rows)]
+        for part, number, af, rest in self._others:
+            if len(af) and len(rest):
+                parts.append(part.take(np.concatenate([rng.choice(af, number // 2), rng.choice(rest, number // 2)])))
+        windows = together(parts)
+        signal, context, label = windows.signal.astype(np.float32), windows.context, windows.label
+        hidden = rng.random(len(signal)) < recipe.without_signal
+        signal[hidden, 0] = 0
+        context[hidden, RR_FEATURES:] = 0
+        blind = rng.random(len(signal)) < recipe.without_beats
+        blind &= np.abs(signal[:, 0]).max(axis=1) > 0
+        signal[blind, 1] = 0
+        context[blind, 2:RR_FEATURES] = 0
+        return signal, context, label
 
 
 def loss_of(logits: torch.Tensor, label: torch.Tensor, recipe: Recipe) -> torch.Tensor:
@@ -169,49 +200,76 @@ def fit(pool: Pool, recipe: Recipe, seed: int, report: Callable[[str], None] = l
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     network = RhythmNetwork(widen=recipe.widen, dropout=recipe.dropout)
-    people = len(pool.short[0])
-    steps = recipe.epochs * (people // recipe.batch)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    source = _Draw(pool, recipe)
+    steps = recipe.epochs * (source.people // recipe.batch)
+    beside = torch.nn.Linear(network.wave_size, len(LABELS))
+    _warm_up(network, source, recipe, rng)
+    weights = [*network.parameters(), *beside.parameters()]
+    optimizer = torch.optim.AdamW(weights, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=steps, pct_start=0.2)
     averaged = torch.optim.swa_utils.AveragedModel(
         network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.averaging), use_buffers=True
     )
     network.train()
-    step = 0
     for epoch in range(recipe.epochs):
-        order = rng.permutation(people)
+        order = rng.permutation(source.people)
         losses: list[float] = []
-        for start in range(0, people - recipe.batch + 1, recipe.batch):
-            if step == steps:
-                break
-            windows = draw(pool, order[start : start + recipe.batch], recipe, rng)
-            signal, context = tensors(windows, recipe)
-            context = context + 0.05 * torch.randn_like(context)
-            loss = loss_of(network(signal, context), torch.from_numpy(windows.label), recipe)
+        for start in range(0, source.people - recipe.batch + 1, recipe.batch):
+            signal, context, label = source.step(order[start : start + recipe.batch], rng)
+            inputs = tensors(signal, context, recipe)
+            jittered = inputs[1] + 0.05 * torch.randn_like(inputs[1])
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                wave = network.wave(inputs[0])
+            said = network.answer(wave.float(), jittered)
+            truth = torch.from_numpy(label)
+            loss = loss_of(said, truth, recipe)
+            alone = recipe.wave_weight * loss_of(beside(wave.float()), truth, recipe)
             optimizer.zero_grad()
-            loss.backward()
+            (loss + alone).backward()
             optimizer.step()
             schedule.step()
             averaged.update_parameters(network)
             losses.append(float(loss.detach()))
-            step += 1
         report(f"epoch {epoch + 1}/{recipe.epochs}: loss {np.mean(losses):.3f}")
     fitted: RhythmNetwork = averaged.module
     fitted.eval()
     return fitted
 
 
-def tensors(windows: Windows, recipe: Recipe) -> tuple[torch.Tensor, torch.Tensor]:
+def _warm_up(network: RhythmNetwork, source: _Draw, recipe: Recipe, rng: np.random.Generator) -> None:
+    """Let the branch of the context and the head learn as if there were no signal."""
+    weights = [*network.rhythm.parameters(), *network.head.parameters()]
+    optimizer = torch.optim.AdamW(weights, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    network.train()
+    for _ in range(recipe.warm_steps if recipe.context else 0):
+        context, label = source.context(256, rng)
+        jittered = torch.from_numpy(context) + 0.05 * torch.randn(context.shape)
+        said = network.answer(torch.zeros(len(context), network.wave_size), jittered)
+        optimizer.zero_grad()
+        loss_of(said, torch.from_numpy(label), recipe).backward()
+        optimizer.step()
+
+
+def tensors(signal: Float32, context: Float32, recipe: Recipe) -> tuple[torch.Tensor, torch.Tensor]:
     """The two inputs, the one that the recipe leaves out all noughts."""
-    signal = torch.from_numpy(windows.signal.astype(np.float32))
-    context = torch.from_numpy(windows.context)
-    return (signal if recipe.signal else signal * 0, context if recipe.context else context * 0)
+    return (
+        torch.from_numpy(signal if recipe.signal else np.zeros_like(signal)),
+        torch.from_numpy(context if recipe.context else np.zeros_like(context)),
+    )
 
 
 def logits_of(network: RhythmNetwork, windows: Windows, recipe: Recipe) -> Float32:
     """(n, labels) float32."""
-    signal, context = tensors(windows, recipe)
-    assert signal.shape[1:] == SIGNAL_SHAPE  # noqa: S101
+    parts: list[Float32] = []
     with torch.no_grad():
-        parts = [network(signal[i : i + 512], context[i : i + 512]).numpy() for i in range(0, len(windows), 512)]
+        for i in range(0, len(windows), 512):
+            rows = slice(i, i + 512)
+            inputs = tensors(windows.signal[rows].astype(np.float32), windows.context[rows], recipe)
+            parts.append(network(*inputs).numpy())
     return np.concatenate(parts) if parts else np.empty((0, len(LABELS)), dtype=np.float32)
+
+
+def shift(network: RhythmNetwork, bias: Float32) -> None:
+    """Move the logits by a constant: the operating point, found on recordings held out."""
+    with torch.no_grad():
+        network.head[-1].bias += torch.from_numpy(bias)

@@ -8,7 +8,7 @@ from torch import nn
 from agent.signal.rhythm_window import CONTEXT, SIGNAL_SHAPE
 from models.training.rhythm_records import LABELS
 
-_LAYERS = ((16, 9, 2), (24, 7, 2), (32, 7, 2), (48, 5, 2), (64, 5, 2), (64, 5, 1))
+_LAYERS = ((32, 15, 5), (48, 5, 2), (64, 5, 2), (64, 5, 2))
 """Channels, width and stride of each convolution."""
 
 
@@ -29,6 +29,7 @@ class RhythmNetwork(nn.Module):  # type: ignore[misc]  # torch is not followed b
             if 0 < number < len(_LAYERS) - 1:
                 layers.append(nn.Dropout(dropout / 3))
             inputs = outputs
+        self.wave_size = 2 * inputs
         self.convolution = nn.Sequential(*layers)
         self.mean = nn.AdaptiveAvgPool1d(1)
         self.max = nn.AdaptiveMaxPool1d(1)
@@ -49,7 +50,19 @@ class RhythmNetwork(nn.Module):  # type: ignore[misc]  # torch is not followed b
         )
 
     def forward(self, signal: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+        return self.answer(self.wave(signal), context)
+
+    def wave(self, signal: torch.Tensor) -> torch.Tensor:
+        """(batch, `wave_size`): what the convolution makes of the signal, mean and maximum over time."""
         wave = self.convolution(signal)
-        pooled = torch.cat([self.mean(wave).flatten(1), self.max(wave).flatten(1), self.rhythm(context)], dim=1)
-        logits: torch.Tensor = self.head(pooled)
+        return torch.cat([self.mean(wave).flatten(1), self.max(wave).flatten(1)], dim=1)
+
+    def answer(self, wave: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+        """Logits from that and the context."""
+        logits: torch.Tensor = self.head(torch.cat([wave, self.rhythm(context)], dim=1))
         return logits
+
+
+def parameters(network: nn.Module) -> int:
+    """How many numbers were fitted."""
+    return int(sum(parameter.numel() for parameter in network.parameters()))

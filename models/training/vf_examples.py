@@ -7,17 +7,19 @@ rate is an approximation.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from agent.evaluate.reference import Span
 from agent.signal.filters import MORPHOLOGY_DELAY, EcgFilters
 from agent.signal.quality import SignalQuality
 from agent.signal.resample import ANALYSIS_RATE_HZ, Resampler
-from agent.signal.vf_window import WINDOW_SAMPLES, prepare
-from models.training.vf_records import RhythmRecording, Span
+from agent.signal.vf_window import CONTEXT, WINDOW_SAMPLES, prepare
+from models.training.vf_records import RhythmRecording
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -27,11 +29,18 @@ LABELS = ("other", "shockable")
 KINDS = ("OTHER", "NOISE", "ASYS", "VT", "VF")
 """What a window is beyond its label; weights and the second head of the network go by it."""
 UNKNOWN = -1
-_KIND_OF = {"OTHER": 0, "HGEA": 0, "VER": 0, "NOISE": 1, "ASYS": 2, "VT": 3, "VF": 4, "VFL": 4}
+_KIND_OF = {"N": 0, "AFIB": 0, "AFL": 0, "OTHER": 0, "NOISE": 1, "ASYS": 2, "VT": 3, "VF": 4, "VFL": 4}
 DECIDING_S = 3.0
 """A window is what its last seconds are: what lies before is context."""
+SLOWEST_HZ = 1.7
 SLOWED_BPM = (50.0, 125.0)
+"""Rates to which regular fast rhythms are slowed: wide beats at these rates are no reason to shock."""
+REGULAR, IRREGULAR = 0.7, 0.55
+"""Likeness of a window to itself a cycle later from which it is a regular rhythm, below which it is none."""
+SLOWEST_IRREGULAR = 0.65
+"""Fibrillation is shockable at any rate: irregular windows may be played as slowly as this."""
 FINE_MV = 0.25
+"""Height of fibrillation below which it is not made by changing the gain."""
 _LAG_S = MORPHOLOGY_DELAY / ANALYSIS_RATE_HZ
 _CHUNK_S = 60.0
 
@@ -131,6 +140,13 @@ def kinds(spans: Sequence[Span], ends_s: Float64, deciding_s: float = DECIDING_S
     return found
 
 
+def too_slow(examples: Examples) -> npt.NDArray[np.bool_]:
+    """Which windows of fibrillation show mostly waves slower than SLOWEST_HZ, as of chest compressions, above it."""
+    crossings_hz = examples.context[:, CONTEXT.index("crossing_rate")] * 10.0 / 2.0
+    slow: npt.NDArray[np.bool_] = (examples.kind == KINDS.index("VF")) & (crossings_hz < SLOWEST_HZ)
+    return slow
+
+
 def plain_examples(recording: Streamed, every_s: int = 1) -> Examples:
     """The windows that the agent would ask about in the analysed lead, or every `every_s`-th of them."""
     first = -(-WINDOW_SAMPLES // ANALYSIS_RATE_HZ)
@@ -149,7 +165,7 @@ def varied_examples(
     """Altered windows: of each kind, `counts` (mean) for every second there is of it.
 
     Each has its own place within the second, gain, sign, rate, mix of leads, noise and baseline. `counts` of "SLOWED"
-    are drawn from regular fast tachycardia and played so slowly that it is none: OTHER. Windows that do not pass the
+    are drawn from regular tachycardia or flutter and played so slowly that it is none: OTHER. Windows that do not pass the
     quality gate are left out.
     """
     ends = np.arange(1, recording.seconds + 1)
@@ -160,19 +176,21 @@ def varied_examples(
         places = ends[found == kind].astype(np.float64)
         times = rng.poisson(counts.get(name, 0.0), len(places))
         chosen += np.repeat(places, times).tolist()
-    fast = ends[found == KINDS.index("VT")].astype(np.float64)
+    fast = ends[found >= KINDS.index("VT")].astype(np.float64)
     slowed = np.repeat(fast, rng.poisson(counts.get("SLOWED", 0.0), len(fast))).tolist()
     at = np.array([*chosen, *slowed]) - rng.random(len(chosen) + len(slowed)) * 0.999
     kind_at = kinds(recording.spans, at)
-    kind_at[len(chosen) :][kind_at[len(chosen) :] == KINDS.index("VT")] = KINDS.index("OTHER")
+    kind_at[len(chosen) :][kind_at[len(chosen) :] >= KINDS.index("VT")] = KINDS.index("OTHER")
     windows, kept = [], []
     for number, (end_s, kind) in enumerate(zip(at.tolist(), kind_at.tolist(), strict=True)):
         rates = _rates(recording, kind)
         if number >= len(chosen):
-            bpm = _regular_bpm(recording.morphology[0], end_s)
-            if bpm is None:
+            bpm, likeness = _cycle(recording.morphology[0], end_s)
+            if not likeness >= REGULAR:
                 continue
             rates = (SLOWED_BPM[0] / bpm, SLOWED_BPM[1] / bpm)
+        elif kind >= KINDS.index("VT") and _cycle(recording.morphology[0], end_s)[1] < IRREGULAR:
+            rates = (SLOWEST_IRREGULAR, rates[1])
         window = _vary(recording.morphology, end_s, kind, rates, noise, rng)
         if kind != UNKNOWN and window is not None:
             windows.append(window)
@@ -222,17 +240,17 @@ def _rates(recording: Streamed, kind: int) -> tuple[float, float]:
     return (0.8, 1.2) if recording.patient.startswith(("vfdb/", "cudb/")) else (0.8, 1.6)
 
 
-def _regular_bpm(path: Float32, end_s: float) -> float | None:
-    """Rate of the window that ends at `end_s`, where it repeats itself so well that it has one."""
+def _cycle(path: Float32, end_s: float) -> tuple[float, float]:
+    """Rate a minute at which the window that ends at `end_s` repeats itself best, and how well: up to 1."""
     stop = int(end_s * ANALYSIS_RATE_HZ)
     if stop < WINDOW_SAMPLES:
-        return None
+        return math.nan, math.nan
     piece = path[stop - WINDOW_SAMPLES : stop].astype(np.float64)
     x = (piece - _smooth(piece))[::4]
     likeness = np.correlate(x, x, mode="full")[len(x) - 1 :] / max(float(x @ x), 1e-9)
     lags = np.arange(10, 30)  # 0.16 to 0.47 s
     best = int(lags[np.argmax(likeness[lags])])
-    return 60.0 * ANALYSIS_RATE_HZ / 4 / best if likeness[best] > 0.7 else None
+    return 60.0 * ANALYSIS_RATE_HZ / 4 / best, float(likeness[best])
 
 
 def _vary(
@@ -291,8 +309,7 @@ def _grain(noise: Sequence[Float32], rng: np.random.Generator) -> Float64:
     at = rng.integers(len(source) - int(WINDOW_SAMPLES * rate) - 2)
     piece = source[at : at + int(WINDOW_SAMPLES * rate) + 2].astype(np.float64)
     grain = np.interp(np.arange(WINDOW_SAMPLES) * rate, np.arange(len(piece)), piece)
-    grain = (grain - grain.mean()) * (-1.0 if rng.random() < 0.5 else 1.0)
-    return grain
+    return np.asarray((grain - grain.mean()) * (-1.0 if rng.random() < 0.5 else 1.0))
 
 
 def _wander(t: Float64, rng: np.random.Generator) -> Float64:

@@ -1,4 +1,4 @@
-"""Recordings with ventricular fibrillation, flutter and tachycardia that a pack may be made from, and how they are read.
+"""Recordings with ventricular fibrillation and tachycardia that a pack may be made from, and how they are read.
 
 The lists are closed, as in `datasets`: records that judge the pack are refused by name.
 """
@@ -12,8 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import wfdb
 
+from agent.evaluate.reference import OTHER, Span, rhythm_spans
+from agent.ingest.wfdb import read_annotations
 from agent.signal.lead import analysis_lead
-from models.training.datasets import AAMI, RHYTHM_RATE_HZ, Record, RefusedRecordError
+from models.training.datasets import Record, RefusedRecordError
+from models.training.rhythm_records import LABELS, read_all_cinc2017
 
 Float64 = npt.NDArray[np.float64]
 
@@ -40,34 +43,7 @@ CINC2015 = (
 # fmt: on
 TRAINABLE = {"vfdb": frozenset(VFDB), "cudb": frozenset(CUDB), "cinc2015": frozenset(CINC2015)}
 
-ATTRIBUTION = {
-    "vfdb": (
-        "MIT-BIH Malignant Ventricular Arrhythmia Database 1.0.0",
-        "Greenwald SD. Development and analysis of a ventricular fibrillation detector. MS thesis, MIT, 1986. "
-        "https://doi.org/10.13026/C22P44",
-    ),
-    "cudb": (
-        "CU Ventricular Tachyarrhythmia Database 1.0.0",
-        "Nolle FM, Badura FK, Catlett JM, Bowser RW, Sketch MH. CREI-GARD, a new concept in computerized arrhythmia "
-        "monitoring systems. Computers in Cardiology 13:515-518, 1986. https://doi.org/10.13026/C2X59M",
-    ),
-}
-
-FAST_VT_BPM = 150.0
-"""Ventricular tachycardia from this rate on is shockable here; below it is neither right nor wrong to say so."""
-
-RHYTHM = {
-    "(VF": "VF",
-    "(VFIB": "VF",
-    "(VFL": "VFL",
-    "(VT": "VT",
-    "(ASYS": "ASYS",
-    "(NOISE": "NOISE",
-    "(HGEA": "HGEA",
-    "(VER": "VER",
-    "(IVR": "VER",
-}
-"""Rhythm annotations told apart here; every other is "OTHER"."""
+_PULSE = frozenset({"PLETH", "ABP", "RESP", "ART"})
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -85,16 +61,6 @@ class VfRecord:
     def patient(self) -> str:
         """Who it was recorded from: one record a person."""
         return f"{self.database}/{self.name}"
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """A stretch of one rhythm."""
-
-    start_s: float
-    stop_s: float
-    rhythm: str
-    """"VF", "VFL", "VT", "SLOW_VT", "ASYS", "NOISE", "HGEA", "VER" or "OTHER"."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,61 +84,47 @@ def read_rhythm(data: Path, record: Record | VfRecord) -> RhythmRecording:
     """
     base = str(data / record.database / record.name)
     header = wfdb.rdrecord(base)
-    notes = wfdb.rdann(base, "atr")
     signals = _held(np.asarray(header.p_signal, dtype=np.float64))
-    spans = rhythm_spans(notes.symbol, notes.aux_note, notes.sample / header.fs, len(signals) / header.fs)
-    beats_s = notes.sample[np.isin(notes.symbol, list(AAMI))] / header.fs
-    spans = tuple(_rated(span, beats_s) for span in spans)
-    return RhythmRecording(record.patient, float(header.fs), signals, analysis_lead(header.sig_name), spans)
+    notes = read_annotations(Path(f"{base}.atr"))
+    spans = rhythm_spans(notes, float(header.fs), len(signals) / header.fs)
+    # Some records only say where the rhythm changes: before the first change it is the person's own.
+    spans = [Span(span.start_s, span.stop_s, span.rhythm or OTHER) for span in spans]
+    return RhythmRecording(record.patient, float(header.fs), signals, analysis_lead(header.sig_name), tuple(spans))
 
 
 def read_challenge(data: Path, every: int = 1) -> list[RhythmRecording]:
-    """Every `every`-th recording of CinC 2017, none of them with a rhythm to shock; empty where the data are not there."""
-    folder = data / "cinc2017"
-    table = folder / "REFERENCE-v3.csv"
+    """Every `every`-th given recording of CinC 2017, none of them with a rhythm to shock; empty without the data."""
+    if not (data / "cinc2017" / "REFERENCE-v3.csv").exists():
+        return []
+    found: list[RhythmRecording] = []
+    for one in read_all_cinc2017(data)[::every]:
+        rhythm = "NOISE" if LABELS[one.rhythms[0][1]] == "~" else OTHER
+        span = Span(0.0, len(one.signals) / one.rate_hz, rhythm)
+        found.append(RhythmRecording(one.patient, one.rate_hz, one.signals, one.lead, (span,)))
+    return found
+
+
+def read_alarms(data: Path) -> list[RhythmRecording]:
+    """The given alarms of CinC 2015 before which nothing was to shock: all but the true ventricular ones.
+
+    The label is weak: it is known of the alarm, not of each second before it. Empty where the data are not there.
+    """
+    folder = data / "cinc2015"
+    table = folder / "ALARMS"
     if not table.exists():
         return []
     recordings: list[RhythmRecording] = []
-    for row in table.read_text(encoding="ascii").split()[::every]:
-        name, label = row.split(",")
-        record = wfdb.rdrecord(str(folder / "training2017" / name))
-        signals = np.asarray(record.p_signal, dtype=np.float64)
-        span = Span(0.0, len(signals) / RHYTHM_RATE_HZ, "NOISE" if label == "~" else "OTHER")
-        recordings.append(RhythmRecording(f"cinc2017/{name}", RHYTHM_RATE_HZ, signals, 0, (span,)))
-    return recordings
-
-
-def rhythm_spans(symbols: list[str], notes: list[str], times_s: Float64, duration_s: float) -> tuple[Span, ...]:
-    """Rhythms from `+` annotations and, over them, fibrillation between `[` and `]` (to the end where none closes)."""
-    changes: list[tuple[float, str]] = [(0.0, "OTHER")]
-    fibrillating, beneath = False, "OTHER"
-    for symbol, note, time_s in zip(symbols, notes, times_s.tolist(), strict=True):
-        text = note.strip("\0 ")
-        if symbol == "+" and text.startswith("("):
-            beneath = RHYTHM.get(text, "OTHER")
-        if symbol == "[":
-            fibrillating = True
-        elif symbol == "]":
-            # A rhythm named when fibrillation began has ended with it.
-            fibrillating, beneath = False, "OTHER" if beneath in {"VF", "VFL"} else beneath
-        changes.append((time_s, (beneath if beneath == "VFL" else "VF") if fibrillating else beneath))
-    merged: list[Span] = []
-    ends = [time_s for time_s, _ in changes[1:]] + [duration_s]
-    for (start_s, rhythm), stop_s in zip(changes, ends, strict=True):
-        if stop_s <= start_s:
+    for row in table.read_text(encoding="ascii").split():
+        name, alarm, true = row.split(",")
+        if name not in CINC2015 or (true == "1" and alarm.startswith("Ventricular")):
             continue
-        if merged and merged[-1].rhythm == rhythm:
-            start_s = merged.pop().start_s
-        merged.append(Span(start_s, stop_s, rhythm))
-    return tuple(merged)
-
-
-def _rated(span: Span, beats_s: Float64) -> Span:
-    """A tachycardia that its annotated beats show to be slow is called so; vfdb has no beats, and only fast ones."""
-    inside = beats_s[(beats_s >= span.start_s) & (beats_s < span.stop_s)]
-    if span.rhythm != "VT" or len(inside) < 3 or np.median(np.diff(inside)) <= 60.0 / FAST_VT_BPM:
-        return span
-    return Span(span.start_s, span.stop_s, "SLOW_VT")
+        header = wfdb.rdrecord(str(folder / name))
+        leads = [lead for lead, unit in enumerate(header.units) if unit == "mV" and header.sig_name[lead] not in _PULSE]
+        signals = _held(np.asarray(header.p_signal[:, leads], dtype=np.float64))
+        span = Span(0.0, len(signals) / header.fs, OTHER)
+        lead = analysis_lead([header.sig_name[lead] for lead in leads])
+        recordings.append(RhythmRecording(f"cinc2015/{name}", float(header.fs), signals, lead, (span,)))
+    return recordings
 
 
 def _held(signals: Float64) -> Float64:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from agent.bench.engine_cost import engine_cost
 from agent.cli import main
 from agent.evaluate.beats import not_scored
 from agent.ingest.wfdb import read_annotations
-from models.pack import available_packs
+from models.pack import available_packs, shipped
 
 
 def test_the_version_says_what_it_is_not(capsys: pytest.CaptureFixture[str]) -> None:
@@ -109,3 +110,50 @@ def test_annotations_hold_the_beats_that_evaluate_scores(
     assert figures["qrs_sensitivity"] > 0.99
     assert figures["qrs_positive_predictivity"] > 0.99
     assert figures["provisional_latency_max_s"] <= 0.3
+
+
+def test_packs_are_installed_from_a_zip_and_refused_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
+    given = shutil.make_archive(str(tmp_path / "beat"), "zip", shipped("beat"))
+    assert main(["packs", "install", given, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["id"] == "beat"
+    assert main(["packs", "list", "--json"]) == 0
+    lines = {line["id"]: line for line in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert lines["beat"]["origin"] == "installed"
+
+    Path(given).write_bytes(Path(given).read_bytes()[:-100])
+    assert main(["packs", "install", given]) == 1
+    said = capsys.readouterr().out
+    assert "refused, what was live stays so" in said
+    assert "beat.zip" in said
+    assert main(["packs", "verify", "--json"]) == 0
+
+    (tmp_path / "state" / "packs" / "beat" / "golden.npz").write_bytes(b"")
+    capsys.readouterr()
+    assert main(["packs", "verify", "--json"]) == 1
+    lines = {line["id"]: line for line in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert lines["beat"]["origin"] == "shipped"
+    assert "the installed pack is not used" in lines["beat"]["error"]
+
+
+def test_a_runtime_that_is_not_here_is_told_and_exit_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+    assert main(["packs", "verify", "--runtime", "openvino-npu", "--json"]) == 1
+    line = json.loads(capsys.readouterr().out.splitlines()[0])
+    assert line["error"].startswith("openvino-npu: absent")
+    assert main(["packs", "verify", "--json"]) == 0
+    line = json.loads(capsys.readouterr().out.splitlines()[0])
+    assert (line["runtime"], line["largest_difference"], line["same_bits_in_any_batch"]) == ("cpu", 0.0, True)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["verify", "--runtime", "abacus"], ["install"], ["list", "beat.zip"], ["list", "--config", "no-such-file.toml"]],
+)
+def test_packs_with_too_few_or_many_words_is_exit_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["packs", *arguments]) == 2
+    assert capsys.readouterr().err

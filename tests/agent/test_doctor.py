@@ -69,7 +69,7 @@ def examined_at(broker: LocalBroker, folder: Path, more: str = "") -> Check:
 def test_every_check_has_something_to_say(tmp_path: Path) -> None:
     checks = run_checks(None, tmp_path)
 
-    assert {"python", "onnxruntime", "model packs", "sqlite", "state folder", "clock", "bluetooth"} <= {
+    assert {"python", "onnxruntime", "model beat", "sqlite", "state folder", "clock", "bluetooth"} <= {
         check.name for check in checks
     }
     assert all(check.detail for check in checks)

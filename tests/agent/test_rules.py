@@ -187,6 +187,48 @@ def test_no_rate_is_measured_across_a_gap() -> None:
     assert run(rule, [START, *before, SignalLost(14 * NS, "missing"), SignalStart(98 * NS), *after]) == []
 
 
+def judged(agreement: float | None, start_s: int, stop_s: int) -> list[Observation]:
+    return [Quality(t * NS, (t + 1) * NS, good=True, agreement=agreement) for t in range(start_s, stop_s)]
+
+
+def doubting() -> RateOutside:
+    return RateOutside("tachycardia", 140.0, beats=17, above=True, agreement=0.7)
+
+
+@pytest.mark.parametrize("agreement", [None, 0.7, 1.0])
+def test_a_fast_rate_that_nobody_disputes_is_raised_at_the_seventeenth_beat(agreement: float | None) -> None:
+    fast = beats([0.4] * 30)
+    (raised,) = run(doubting(), [START, *judged(agreement, 9, 30), *fast])
+    assert raised.at_ns == fast[16].at_ns
+    assert "does not agree" not in raised.text
+
+
+def test_a_fast_rate_that_a_second_detector_disputes_is_not_raised_at_once_and_not_at_all_if_it_passes() -> None:
+    fast_then_usual = beats([0.4] * 40 + [0.8] * 40)
+    assert run(doubting(), [START, *judged(0.69, 9, 70), *fast_then_usual]) == []
+
+
+def test_a_disputed_fast_rate_is_raised_once_they_agree() -> None:
+    fast = beats([0.4] * 60)
+    (raised,) = run(doubting(), [START, *judged(0.5, 9, 20), *judged(0.9, 20, 40), *fast])
+    assert 21 * NS <= raised.at_ns < 21.5 * NS
+    assert "does not agree" not in raised.text
+
+
+def test_a_fast_rate_disputed_for_long_is_raised_all_the_same_and_says_so() -> None:
+    fast = beats([0.4] * 90)
+    (raised,) = run(doubting(), [START, *judged(0.3, 9, 50), *fast])
+    assert fast[16].at_ns + 20 * NS <= raised.at_ns < fast[16].at_ns + 20.5 * NS
+    assert "does not agree" in raised.text
+
+
+def test_a_slow_rate_is_never_disputed() -> None:
+    rule = RateOutside("bradycardia", 40.0, beats=5, above=False)
+    slow = beats([2.0] * 6)
+    (raised,) = run(rule, [START, *judged(0.0, 9, 25), *slow])
+    assert raised.at_ns == slow[4].at_ns
+
+
 # -- ventricular ectopy ----------------------------------------------------------------------------------------------
 
 

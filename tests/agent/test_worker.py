@@ -16,6 +16,7 @@ from agent.inference import Models, PackModel
 from agent.ingest.simulate import Episode, Rhythm, SimulatedPatient
 from agent.ingest.source import Delivery
 from agent.patient import Person
+from agent.standing import StandingAlarms
 from agent.uplink.messages import parse_event
 from agent.uplink.outbox import Outbox
 from agent.uplink.topics import Topics, input_topic
@@ -62,7 +63,8 @@ def worker_at(
     path.mkdir(exist_ok=True)
     outbox = Outbox(path / "outbox.sqlite", max_pages=max_pages)
     OPENED.append(outbox)
-    return Worker(Engine(persons, models or Models()), outbox, Topics("ward"), wall=False)
+    standing = StandingAlarms(path / "standing.json", "ward")
+    return Worker(Engine(persons, models or Models()), outbox, Topics("ward"), wall=False, standing=standing)
 
 
 @pytest.fixture(autouse=True)
@@ -140,3 +142,23 @@ def test_with_a_full_disk_watching_goes_on_and_nothing_is_lost_when_there_is_roo
     ]
     assert {event.alert_id for event in events} <= {data.alert_id for data in saved}
     assert [data.phase for data in saved if data.rule == "outbox_full"] == [Phase.START, Phase.END]
+
+
+def test_a_missing_model_is_on_disk_as_an_alarm_that_the_next_start_can_end(tmp_path: Path) -> None:
+    def heard(worker: Worker) -> list[tuple[str, str, str, bool]]:
+        rows = [row.message for row in worker.outbox.pending(limit=100)]
+        events = [parse_event(row.payload).data for row in rows if "/event/" in row.topic]
+        return [(data.rule, data.phase.value, data.patient, data.category == "technical") for data in events]
+
+    first = worker_at(tmp_path, ["p1"])
+    first.stand({"model_missing:beat": "Model missing: it is gone"}, 5)
+    assert heard(first) == [("model_missing:beat", "start", "ward", True)]
+    first.outbox.close()
+    second = worker_at(tmp_path, ["p1"])
+    second.recover(decode)
+    second.stand({}, 6)
+    assert heard(second)[1:] == [("model_missing:beat", "end", "ward", True)]
+    retained = {
+        row.message.topic: row.message.payload for row in second.outbox.pending(limit=100) if row.message.retain
+    }
+    assert list(retained.values()) == [b""], "the retained alarm is taken away"

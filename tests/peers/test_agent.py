@@ -22,13 +22,14 @@ import pytest
 
 from agent.broker import LocalBroker
 from agent.engine import Engine
+from agent.inference import shipped_models
 from agent.ingest.replay import record_chunks
 from agent.ingest.sensor import publish_chunks
 from agent.ingest.simulate import DEMO_SCRIPT, SimulatedPatient
 from agent.ingest.wfdb import read_header
 from agent.mqtt import MqttConnection
 from agent.patient import Person
-from agent.replay import ecg_of, shipped_beat_classifier
+from agent.replay import ecg_of
 from agent.uplink.messages import AlertMessage, parse_event, parse_rfc3339_ns
 from agent.uplink.topics import input_topic
 from firmware_bridge.chunk import Chunk, Stream
@@ -189,7 +190,7 @@ async def ward(
 def expected(chunks: Sequence[Chunk]) -> list[Transition]:
     """What the engine, uninterrupted, makes of the signal."""
     stream = chunks[0].stream
-    engine = Engine([Person(stream.patient, (stream,))], shipped_beat_classifier())
+    engine = Engine([Person(stream.patient, (stream,))], shipped_models())
     return [(e.alert_id, e.phase.value) for chunk in chunks for e in engine.step([chunk])]
 
 
@@ -371,6 +372,37 @@ def test_a_stopped_agent_resumes_where_it_was(run: Run, tmp_path: Path) -> None:
             await nurse.until(heard_all(wanted), "all alerts")
             assert sorted(set(nurse.transitions())) == sorted(wanted)
             assert any(alert.data.rule == "agent_restarted" for alert in nurse.alerts)
+
+    run(scenario())
+
+
+def test_a_pack_that_is_passed_over_is_an_alarm_on_the_agent_until_it_is_mended(run: Run, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        installed = tmp_path / "state" / "packs"
+        installed.mkdir(parents=True)
+        (installed / "beat").symlink_to("versions/gone/beat")
+        async with ward(tmp_path) as (_, agent, nurse, _):
+            await nurse.until(lambda n: any(n.retained.values()), "the alarm")
+            alarms = [alert.data for alert in nurse.alerts if alert.data.rule == "model_runtime:beat"]
+            assert [(alarm.phase, alarm.patient, alarm.category) for alarm in alarms] == [
+                ("start", "ward", "technical")
+            ]
+            assert "no such folder" in alarms[0].text
+            assert nurse.statuses[-1]["state"] == "degraded"
+            (beat,) = [pack for pack in nurse.statuses[-1]["packs"] if pack["id"] == "beat"]
+            assert (beat["runtime"], beat["origin"], beat["fault"]) == ("cpu", "shipped", "")
+            assert "no such folder" in beat["refused"][0]
+
+            assert await agent.stop() == 0
+            await agent.start()
+            await nurse.until(lambda n: n.alerts[-1].data.phase == "continue", "the alarm again")
+            assert await agent.stop() == 0
+            (installed / "beat").unlink()
+            await agent.start()
+            await nurse.until(lambda n: n.alerts[-1].data.phase == "end", "the end of the alarm")
+            assert len({alert.data.alert_id for alert in nurse.alerts}) == 1
+            await nurse.until(lambda n: not any(n.retained.values()), "the alarm to be gone")
+            await nurse.until(lambda n: n.statuses[-1]["state"] == "online", "an agent that is well")
 
     run(scenario())
 
