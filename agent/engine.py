@@ -27,14 +27,14 @@ from agent.explanation import explained
 from agent.inference import Inputs, Models, stacked
 from agent.patient import PatientState, Person
 from agent.signal.beat_features import AFTER_SAMPLES, BEFORE_SAMPLES, BeatFeatures
-from agent.signal.beats import QrsDetector
+from agent.signal.beats import BeatMark, QrsDetector
 from agent.signal.filters import EcgFilters
 from agent.signal.lead import analysis_lead
 from agent.signal.pending import DueBeat, PendingBeats
 from agent.signal.quality import QualityMark, SignalQuality
 from agent.signal.resample import ANALYSIS_RATE_HZ, Resampler
 from agent.signal.second_opinion import SecondOpinion
-from agent.signal.track import ANALYSIS_STEP_NS, EcgTrack
+from agent.signal.track import EcgTrack
 from agent.stream_state import StreamState
 from agent.windows import KEPT_SAMPLES, QUESTIONS, SECOND_OPINION, Question
 from firmware_bridge.chunk import NS_PER_S, Chunk, Gap, Stream
@@ -174,7 +174,8 @@ class Engine:
         """What is still waiting, for what follows it or for its second to be judged, is a pulse, but no evidence."""
         waiting, patient.waiting = patient.waiting, []
         for r_index in track.pending.clear():
-            waiting.append(Beat(track.time_ns(r_index), track.frontier_ns, BeatStatus.CONFIRMED, _rr_s(patient, r_index)))
+            rr_s = _rr_s(patient, r_index)
+            waiting.append(Beat(track.time_ns(r_index), track.frontier_ns, BeatStatus.CONFIRMED, rr_s))
         at_ns = track.frontier_ns
         beats = [replace(beat, at_ns=at_ns, usable=False) for beat in waiting]
         return [*beats, SignalLost(at_ns, gap.reason)]

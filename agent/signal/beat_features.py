@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from agent.signal.beat_surroundings import SurroundingsState, upper_median, irregularity, p_clusters, waits
+from agent.signal.beat_surroundings import SurroundingsState, irregularity, p_clusters, upper_median, waits
 from agent.signal.filters import MORPHOLOGY_DELAY
 from agent.signal.pending import DECIDE_SAMPLES, FOLLOWER_SAMPLES, DueBeat
 from models.vocabulary import BEAT_CONTEXT

@@ -44,7 +44,7 @@ class _Heard:
 
 @dataclass(slots=True)
 class PendingBeats:
-    """One person's confirmed beats that are not due yet, and all detections after them; plain data, so it can be kept."""
+    """One person's confirmed beats that are not due yet, and all detections after them; plain data, to be kept."""
 
     waiting: list[tuple[int, int]] = field(default_factory=list)
     """(R peak, sample at which it was confirmed), in order."""

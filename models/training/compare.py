@@ -1,8 +1,8 @@
 """Kinds of network for beats, side by side: `python -m models.training.compare --data DIR`.
 
-The convolution that ships sees one beat, with the past in hand-made scalars. A recurrent net (Cho et al., EMNLP 2014) and
-a transformer (Vaswani et al., NeurIPS 2017) see the last sixteen beats as a sequence besides. All are fitted by the same
-recipe to the same examples, and judged on the same people held out.
+The convolution that ships sees one beat, with the past in hand-made scalars. A recurrent net (Cho et al., EMNLP 2014)
+and a transformer (Vaswani et al., NeurIPS 2017) see the last sixteen beats as a sequence besides. All are fitted by the
+same recipe to the same examples, and judged on the same people held out.
 """
 
 from __future__ import annotations

@@ -177,7 +177,9 @@ def examples_of(recording: Recording, number: int, noise: dict[str, Float64]) ->
     scale = ANALYSIS_RATE_HZ / (recording.rate_hz * seen.stretch)
     reference = np.round(recording.beat_samples * scale).astype(np.int64)
     unscored = [(start * scale, end * scale) for start, end in recording.unscored]
-    labels = match(np.array([beat.r_index for beat in beats], dtype=np.int64), reference, recording.beat_classes, unscored)
+    labels = match(
+        np.array([beat.r_index for beat in beats], dtype=np.int64), reference, recording.beat_classes, unscored
+    )
     return featurize(beats, morphology, labels, recording.record.patient)
 
 
