@@ -23,22 +23,22 @@ MOST = 0.9
 """Share of the longest window's signal that another must have seen to count for the recording's answer."""
 
 
-def recording_answer(probabilities: Sequence[Sequence[float]], seconds_known: Sequence[float]) -> Float64:
-    """Probabilities (labels,) of a whole recording from those of its windows, in order.
+def recording_answer(probabilities: npt.ArrayLike, seconds_known: npt.ArrayLike) -> Float64:
+    """Probabilities (labels,) of a whole recording from those (windows, labels) of its windows.
 
     `seconds_known`: how much signal stood behind each window. Those count, all alike, that saw at least MOST of what
     the longest saw: the first ones of a run see little, and the later ones contain them. The mean is geometric.
     Without any window the answer is noise. Raises ValueError when the two differ in length.
     """
-    if len(probabilities) != len(seconds_known):
-        raise ValueError(f"{len(probabilities)} windows but {len(seconds_known)} lengths")
-    if not len(probabilities):
+    shares, known = np.asarray(probabilities, dtype=np.float64), np.asarray(seconds_known, dtype=np.float64)
+    if len(shares) != len(known):
+        raise ValueError(f"{len(shares)} windows but {len(known)} lengths")
+    if not len(shares):
         return np.array([float(label == "~") for label in RHYTHM_LABELS])
-    known = np.asarray(seconds_known, dtype=np.float64)
-    logs = np.log(np.maximum(np.asarray(probabilities, dtype=np.float64), 1e-6))
+    logs = np.log(np.maximum(shares, 1e-6))
     mean = logs[known >= MOST * known.max()].mean(axis=0)
-    shares = np.exp(mean - mean.max())
-    answer: Float64 = shares / shares.sum()
+    unscaled = np.exp(mean - mean.max())
+    answer: Float64 = unscaled / unscaled.sum()
     return answer
 
 

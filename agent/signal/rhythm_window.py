@@ -316,7 +316,7 @@ def _beat_context(ecg: Float32, known: Int64, of: _Intervals) -> list[Float64]:
 
 def _or_else(chosen: Bools, otherwise: Bools) -> Bools:
     """Per row `chosen`, or `otherwise` where that is none."""
-    either: Bools = np.where(chosen.any(axis=1)[:, None], chosen, otherwise)
+    either: Bools = np.where(np.asarray(chosen.any(axis=1))[:, None], chosen, otherwise)
     return either
 
 

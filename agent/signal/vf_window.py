@@ -18,7 +18,6 @@ from agent.signal.resample import ANALYSIS_RATE_HZ
 from models.vocabulary import VF_CONTEXT
 
 Float32 = npt.NDArray[np.float32]
-Float64 = npt.NDArray[np.float64]
 
 BEFORE_S = 8.0
 AFTER_S = 0.0
@@ -43,6 +42,7 @@ _COMPRESS_MV = 0.25
 _SEGMENT = 62
 """Samples of a second at 62.5 Hz, in which heights are measured."""
 _SEGMENTS = _SAMPLES // _SEGMENT
+_HALF_SECOND = 31
 _LAGS = (7, 9, 11, 13, 15, 18, 21, 24, 28, 32, 37, 43, 50, 58, 67)
 """Distances, in samples at 62.5 Hz, at which the window is compared with itself: cycles of 0.11 to 1.07 s."""
 _SHARES = (0.05, 0.1, 0.2, 0.35, 0.5)
@@ -58,7 +58,7 @@ def prepare(windows: npt.ArrayLike) -> tuple[Float32, Float32]:
 
     Raises ValueError on another width.
     """
-    x = np.ascontiguousarray(windows, dtype=np.float64)
+    x = np.ascontiguousarray(windows, dtype=np.float32)
     if x.ndim != 2 or x.shape[1] != WINDOW_SAMPLES:
         raise ValueError(f"windows have shape {x.shape}, expected (n, {WINDOW_SAMPLES})")
     signal = np.empty((len(x), *SIGNAL_SHAPE), dtype=np.float32)
@@ -69,19 +69,19 @@ def prepare(windows: npt.ArrayLike) -> tuple[Float32, Float32]:
     return signal, context
 
 
-def _prepare(x: Float64) -> tuple[Float32, Float32]:
-    low = (x[:, 0::4] + x[:, 1::4] + x[:, 2::4] + x[:, 3::4]) * (1 / _DECIMATE)
+def _prepare(x: Float32) -> tuple[Float32, Float32]:
+    low = (x[:, 0::4] + x[:, 1::4] + x[:, 2::4] + x[:, 3::4]) * np.float32(1 / _DECIMATE)
     baseline = _moving_mean(low)
     d = low - baseline
     rms = _rms(d)
     scaled = d / np.maximum(rms, _SMALLEST_MV)[:, None]
     signal = np.empty((len(x), *SIGNAL_SHAPE), dtype=np.float32)
     signal[:, 0] = np.clip(scaled, -_LARGEST, _LARGEST)
-    signal[:, 1] = np.arcsinh((low - _mean(low)[:, None]) / _COMPRESS_MV)
+    signal[:, 1] = np.arcsinh((low - _mean(low)[:, None]) / np.float32(_COMPRESS_MV))
     return signal, _context(x, low - d, d, rms)
 
 
-def _context(x: Float64, baseline: Float64, d: Float64, rms: Float64) -> Float32:
+def _context(x: Float32, baseline: Float32, d: Float32, rms: Float32) -> Float32:
     """Measures of each row, all of the order of one."""
     tiny = 1e-6
     safe = np.maximum(rms, tiny)
@@ -127,41 +127,90 @@ def _context(x: Float64, baseline: Float64, d: Float64, rms: Float64) -> Float32
         _log((_rms(d[:, :half]) + tiny) / (_rms(d[:, half:]) + tiny)),
     ]
     columns += [(d[:, lag:] * d[:, :-lag]).sum(axis=1) / energy for lag in _LAGS]
+    columns += _shares_of_slope(steep, half)
+    columns += _envelope(d)
+    columns += _recent(np.ascontiguousarray(d[:, half:]))
     return np.stack(columns, axis=1).astype(np.float32)
 
 
-def _leakage(d: Float64, half_cycle: Float64) -> Float64:
+def _shares_of_slope(steep: Float32, half: int) -> list[Float32]:
+    """How much of the time the signal moves: quantiles of its slope over its 97th percentile, in all and lately.
+
+    Beats move for a moment and rest; fibrillation never rests.
+    """
+    columns: list[Float32] = []
+    for part, quantiles in ((steep, (0.25, 0.5, 0.75, 0.9)), (steep[:, half:], (0.5, 0.75, 0.9))):
+        ordered = np.sort(part, axis=1) + 1e-6
+        count = part.shape[1]
+        top = ordered[:, int(count * 0.97)]
+        columns += [_log(ordered[:, int(count * quantile)] / top) for quantile in quantiles]
+    return columns
+
+
+def _envelope(d: Float32) -> list[Float32]:
+    """How much the height of half seconds varies, in all and lately."""
+    count = d.shape[1] // _HALF_SECOND
+    pieces = np.ascontiguousarray(d[:, -count * _HALF_SECOND :]).reshape(len(d), count, _HALF_SECOND)
+    heights = pieces.max(axis=2) - pieces.min(axis=2)
+    columns: list[Float32] = []
+    for part in (heights, np.ascontiguousarray(heights[:, count // 2 :])):
+        ordered = np.sort(part, axis=1) + 0.01
+        mean = _mean(part)
+        columns.append(_rms(part - mean[:, None]) / np.maximum(mean, 0.01))
+        columns.append(_log(ordered[:, 0] / ordered[:, -1]))
+        columns.append(_log(ordered[:, part.shape[1] // 4] / ordered[:, part.shape[1] * 3 // 4]))
+    return columns
+
+
+def _recent(d: Float32) -> list[Float32]:
+    """Shares near the baseline, crossings, slope and peaks of the last half."""
+    size, power = np.abs(d), d * d
+    height = np.maximum(d.max(axis=1) - d.min(axis=1), 1e-6)
+    slope = d[:, 1:] - d[:, :-1]
+    steepness = slope * slope
+    rms, slope_rms = np.maximum(np.sqrt(_mean(power)), 1e-6), np.maximum(np.sqrt(_mean(steepness)), 1e-6)
+    up = d >= 0
+    return [
+        *((size < share * height[:, None]).sum(axis=1) / d.shape[1] for share in (0.05, 0.1, 0.2)),
+        (up[:, 1:] != up[:, :-1]).sum(axis=1) / (BEFORE_S / 2.0) / 10.0,
+        _log(slope_rms / rms) + 0.5,
+        _log(_mean(power * power) / rms**4) - 0.5,
+        _log(_mean(steepness * steepness) / slope_rms**4) - 1.0,
+    ]
+
+
+def _leakage(d: Float32, half_cycle: Float32) -> Float32:
     """What remains when the signal is added to itself half a mean cycle (samples) later: near 0 for a sine, 1 else."""
     shift = np.clip(np.rint(half_cycle).astype(np.int64), 2, 40)
     columns = np.arange(40, d.shape[1])
     late = d[:, 40:]
     early = np.take_along_axis(d, columns[None, :] - shift[:, None], axis=1)
     total = np.abs(late).sum(axis=1) + np.abs(early).sum(axis=1)
-    leak: Float64 = np.abs(late + early).sum(axis=1) / np.maximum(total, 1e-6)
+    leak: Float32 = np.abs(late + early).sum(axis=1) / np.maximum(total, 1e-6)
     return leak
 
 
-def _moving_mean(x: Float64) -> Float64:
+def _moving_mean(x: Float32) -> Float32:
     """Mean over ± _BASELINE_HALF samples, over what there is of them at the ends."""
     n, half = x.shape[1], _BASELINE_HALF
     sums = np.zeros((len(x), n + 1))
-    np.cumsum(x, axis=1, out=sums[:, 1:])
+    np.cumsum(x, axis=1, dtype=np.float64, out=sums[:, 1:])
     first = np.maximum(np.arange(n) - half, 0)
     stop = np.minimum(np.arange(n) + half + 1, n)
-    mean: Float64 = (sums[:, stop] - sums[:, first]) / (stop - first)
+    mean: Float32 = ((sums[:, stop] - sums[:, first]) / (stop - first)).astype(np.float32)
     return mean
 
 
-def _log(ratio: Float64) -> Float64:
+def _log(ratio: Float32) -> Float32:
     """Decimal logarithm, held within 3 decades."""
     return np.log10(np.clip(ratio, 1e-3, 1e3))
 
 
-def _mean(x: Float64) -> Float64:
-    mean: Float64 = x.sum(axis=1) / x.shape[1]
+def _mean(x: Float32) -> Float32:
+    mean: Float32 = x.sum(axis=1) * np.float32(1 / x.shape[1])
     return mean
 
 
-def _rms(x: Float64) -> Float64:
+def _rms(x: Float32) -> Float32:
     """Root mean square along each row."""
     return np.sqrt(_mean(x * x))

@@ -6,9 +6,10 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ Float32 = npt.NDArray[np.float32]
 
 GOLDEN = "golden.npz"
 GOLDEN_TOLERANCE = 0.02
-MADE_WITH = ("torch", "onnxruntime", "tensorflow-cpu")
+MADE_WITH = ("torch", "onnxruntime", "tensorflow-cpu", "tensorflow")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,11 @@ def sources(records: Mapping[str, Sequence[str]]) -> list[Source]:
 
 def framework() -> str:
     """Names and versions of what the pack is made with."""
-    return ", ".join(f"{name} {version(name).split('+')[0]}" for name in MADE_WITH)
+    found = []
+    for name in MADE_WITH:  # TensorFlow comes in a package of another name on other machines
+        with suppress(PackageNotFoundError):
+            found.append(f"{name} {version(name).split('+')[0]}")
+    return ", ".join(found)
 
 
 def write_pack(

@@ -56,7 +56,7 @@ def stream(recording: RhythmRecording, signal: Float64, rate_hz: float, stretch:
         marks = detector.push([detector_state], detection, morphology)[0]
         beats += [(mark.r_index, mark.decided_index) for mark in marks if mark.status == "confirmed"]
         paths.append(morphology[0])
-    path = np.concatenate(paths)
+    path = np.concatenate(paths).astype(np.float32)  # as the engine keeps it
     found = np.array(beats, dtype=np.int32).reshape(-1, 2)
     rhythms = tuple((at / stretch, label) for at, label in recording.rhythms)
     return Streamed(

@@ -21,7 +21,7 @@ Float32 = npt.NDArray[np.float32]
 class Recipe:
     """Everything that decides how a network is fitted, besides the examples."""
 
-    steps: int = 900
+    steps: int = 600
     batch: int = 256
     learning_rate: float = 3e-3
     weight_decay: float = 0.02
