@@ -381,7 +381,8 @@ class BeatFeatures:
 
 
 def _centred(x: Float32) -> Float32:
-    return x - _sum(x) / np.float32(len(x))
+    centred: Float32 = x - _sum(x) / np.float32(len(x))
+    return centred
 
 
 def _amplitude(state: FeatureState, normal: int) -> float:

@@ -1,11 +1,12 @@
 """Rhythms that nobody was recorded in, played with a person's own beats.
 
-The recordings hold few people with many supraventricular beats, and of those that last for minutes hardly any. So for
+The recordings hold few people with many supraventricular beats, and hardly any in whom these last for minutes. So for
 each person beats are cut out of the recording and put together again in an invented rhythm: sinus rhythm that breathes
-and speeds up by and by, single and repeated atrial premature beats, atrial bigeminy, atrial tachycardias from seconds to
-minutes, atrial fibrillation, and the person's own ventricular beats. What a rhythm does is after the textbooks (Wagner, Marriott's Practical
-Electrocardiography): an atrial beat has another P wave or none to be seen and resets the sinus node; a ventricular one is
-mostly made up for by the pause; an atrial tachycardia begins and ends abruptly, a sinus tachycardia does not.
+and speeds up by and by, single and repeated atrial premature beats, atrial bigeminy, atrial tachycardias from seconds
+to minutes, atrial fibrillation, and the person's own ventricular beats. What a rhythm does is after the textbooks
+(Wagner, Marriott's Practical Electrocardiography): an atrial beat has another P wave or none to be seen and resets the
+sinus node; a ventricular one is mostly made up for by the pause; an atrial tachycardia begins and ends abruptly, a
+sinus tachycardia does not.
 """
 
 from __future__ import annotations

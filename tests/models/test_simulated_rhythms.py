@@ -1,4 +1,4 @@
-"""Invented rhythms: a person's own beats, labelled by construction, fast at once in one rhythm and by and by in another."""
+"""Invented rhythms: a person's own beats, labelled by construction; one becomes fast at once, another by and by."""
 
 from __future__ import annotations
 
