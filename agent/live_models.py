@@ -25,7 +25,7 @@ PACKS_FOLDER = "packs"
 """Of the state folder: where installed packs are."""
 MAX_TEXT = 500
 """Of an alarm; the status and the log have the rest."""
-EXPECTED = ("beat",)
+EXPECTED = tuple(INPUTS)
 """Ids of the packs that ship, each named like its task. One that is missing or refused is an alarm."""
 WITHOUT = {
     "qrs": "heart beats are found without a second opinion",

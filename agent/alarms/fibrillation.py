@@ -23,9 +23,9 @@ class Fibrillation:
     """
 
     name: str
-    on_at: float = 0.6
-    AVERAGED = 4
-    OFF_AT = 0.3
+    on_at: float = 0.8
+    AVERAGED = 3
+    OFF_AT = 0.2
     DECIDING_S = 3.0
     QUIET_S = 20.0
     PASSED_OVER_S = 3.0

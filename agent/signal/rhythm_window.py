@@ -123,6 +123,8 @@ class _Intervals:
     """(rows,) seconds; 0.8 without any."""
     ratio: Float64
     """(rows, MAX_BEATS - 1): log of the interval over the median; 0 where there is none."""
+    ordered: Float64
+    """The same in order, those that are none last."""
 
     @classmethod
     def of(cls, beats: Sequence[Int64]) -> _Intervals:
@@ -136,7 +138,12 @@ class _Intervals:
         ok = (np.arange(MAX_BEATS - 1) < (count - 1)[:, None]) & (rr <= _MAX_RR_S) & (rr > 0)
         median = _quantile(rr, ok, 0.5, 0.8)
         ratio = np.where(ok, np.log(np.where(ok, rr, 1.0) / median[:, None]), 0.0)
-        return cls((at + MORPHOLOGY_DELAY) // THIN, count, np.where(ok, rr, 0.0), ok, median, ratio)
+        ordered = np.sort(np.where(ok, ratio, np.inf), axis=1)
+        return cls((at + MORPHOLOGY_DELAY) // THIN, count, np.where(ok, rr, 0.0), ok, median, ratio, ordered)
+
+    def quantile(self, q: float) -> Float64:
+        """(rows,): the `q` quantile of `ratio`; 0 where there is no interval."""
+        return _of_ordered(self.ordered, self.ok.sum(axis=1), q, 0.0)
 
 
 def _condition(path: Float32, valid: Bools, known: Int64) -> tuple[Float32, list[Float64]]:
@@ -224,7 +231,7 @@ def _rhythm_context(of: _Intervals, seconds: Float64) -> list[Float64]:
         3.0 * (shares[2] - shares[1]),
         3.0 * (shares[3] - shares[2]),
         3.0 * (1.0 - shares[3]) * (both.any(axis=1)),
-        *(6.0 * _quantile(ratio, ok, q, 0.0) for q in (0.10, 0.25, 0.75, 0.90)),
+        *(6.0 * of.quantile(q) for q in (0.10, 0.25, 0.75, 0.90)),
         *entropy,
         *(_correlation(ratio, ok, lag) for lag in (1, 2, 3)),
         _correlation(step, both, 1),
@@ -254,17 +261,22 @@ def _entropies(of: _Intervals) -> list[Float64]:
     ok = np.take_along_axis(of.ok, take, axis=1)
     # Intervals that are none match nothing, not even each other.
     rr = np.where(ok, rr, np.float32(1e6) * (1 + np.arange(_ENTROPY_INTERVALS, dtype=np.float32)))
-    apart = np.abs(rr[:, _FIRST] - rr[:, _SECOND_OF])
+    apart = np.abs(np.take(rr, _FIRST, axis=1) - np.take(rr, _SECOND_OF, axis=1))
     number = ok.sum(axis=1)
     pairs = np.maximum(number * (number - 1), 1)
     entropies, matches = [], []
     for tolerance in (0.05, 0.12):
         near = apart < np.float32(tolerance)
-        singles = near[:, _HAS_NEXT]
-        doubles = singles & near[:, _NEXT]
-        entropies.append(np.log((singles.sum(axis=1) + 0.5) / (doubles.sum(axis=1) + 0.5)))
-        matches.append(6.0 * near.sum(axis=1) / pairs)
+        singles = np.take(near, _HAS_NEXT, axis=1)
+        doubles = singles & np.take(near, _NEXT, axis=1)
+        entropies.append(np.log((_count(singles) + 0.5) / (_count(doubles) + 0.5)))
+        matches.append(6.0 * _count(near) / pairs)
     return [*entropies, *matches]
+
+
+def _count(marks: Bools) -> Int64:
+    """(rows,): how many are true."""
+    return np.asarray(marks.view(np.uint8).sum(axis=1, dtype=np.uint16), dtype=np.int64)
 
 
 def _beat_context(ecg: Float32, known: Int64, of: _Intervals) -> list[Float64]:
@@ -273,12 +285,13 @@ def _beat_context(ecg: Float32, known: Int64, of: _Intervals) -> list[Float64]:
     whole = (of.place >= first[:, None] + _BEFORE) & (of.place + _AFTER <= SAMPLES)
     start = np.clip(of.place - _BEFORE, 0, SAMPLES - _BEFORE - _AFTER)
     at = start[:, None, :] + np.arange(_BEFORE + _AFTER)[:, None]
-    beats = ecg[np.arange(len(ecg))[:, None, None], at]  # (rows, samples, beats)
+    at += (np.arange(len(ecg)) * SAMPLES)[:, None, None]
+    beats = np.take(ecg.ravel(), at)  # (rows, samples, beats)
     beats *= whole[:, None, :]
     qrs = beats[:, _QRS]
     # What comes late is no ectopic beat: the mean is drawn from beats like those, also where ectopy is the majority.
     follows = np.zeros_like(whole)
-    follows[:, 1:] = of.ok & (of.ratio >= _quantile(of.ratio, of.ok, 0.6, 0.0)[:, None])
+    follows[:, 1:] = of.ok & (of.ratio >= of.quantile(0.6)[:, None])
     late = _or_else(whole & follows, whole)
     like = _or_else(whole & (_likeness(qrs, _mean_beat(qrs, late)) > 0.7), late)
     mean = _mean_beat(beats, like)
@@ -288,7 +301,7 @@ def _beat_context(ecg: Float32, known: Int64, of: _Intervals) -> list[Float64]:
     spread = np.where(whole, (likeness - average[:, None]) ** 2, 0.0).sum(axis=1) / number
     unlike = likeness < 0.8
     early = np.zeros_like(unlike)
-    early[:, 1:] = of.ok & (of.ratio < _quantile(of.ratio, of.ok, 0.75, 0.0)[:, None] - _EARLY)
+    early[:, 1:] = of.ok & (of.ratio < of.quantile(0.75)[:, None] - _EARLY)
     p_energy, p_beat = _energies(beats[:, _P], mean[:, _P], like)
     t_energy, t_beat = _energies(beats[:, _T], mean[:, _T], like)
     p, core = mean[:, _P], mean[:, _QRS].astype(np.float64)
@@ -357,8 +370,10 @@ def _correlation(x: Float64, ok: Bools, lag: int) -> Float64:
 
 def _quantile(x: Float64, ok: Bools, q: float, otherwise: float) -> Float64:
     """(rows,): the `q` quantile (lower of two) of the values that count; `otherwise` where there are none."""
-    number = ok.sum(axis=1)
-    ordered = np.sort(np.where(ok, x, np.inf), axis=1)
+    return _of_ordered(np.sort(np.where(ok, x, np.inf), axis=1), ok.sum(axis=1), q, otherwise)
+
+
+def _of_ordered(ordered: Float64, number: Int64, q: float, otherwise: float) -> Float64:
     place = np.maximum(np.ceil(q * number).astype(np.int64) - 1, 0)
     chosen = np.take_along_axis(ordered, place[:, None], axis=1)[:, 0]
     return np.where(number > 0, chosen, otherwise)

@@ -51,7 +51,7 @@ Float32 = npt.NDArray[np.float32]
 SEED = 20
 FOLDS = 5
 CALIBRATION_ROWS = 2048
-TIMED_HOP_S = 32.0
+TIMED_HOP_S = 8.0
 """Windows of beat times alone are that far apart: they fill days."""
 UNSURE_SVDB = frozenset({"svdb/804", "svdb/867"})
 """Without annotated rhythms, and with beats so irregular that fibrillation cannot be excluded: not learnt from."""

@@ -208,7 +208,7 @@ def _protocol(trial: Trial) -> list[str]:
         "recording is made of all its windows (agent/scoring_rhythm.py).",
         "Fibrillation by time is that of the live alarm rule on those windows; time in atrial flutter, junctional or "
         "ventricular fibrillation, paced rhythm and noise counts for neither. afdb and nsrdb are given without signal: "
-        "there the network sees only the reference beats, a window every half minute, its other inputs are noughts. "
+        "there the network sees only the reference beats, in a window every 8 s, its other inputs are noughts. "
         "svdb has no annotated rhythms: all of it is counted as none, which some of it may not be.",
         "The operating point (a constant added to three of the logits), the temperature and the conformal thresholds "
         "were found on these same held-out answers of CinC 2017. The network that ships was fitted once, to "
@@ -248,7 +248,9 @@ def _scored(trial: Trial) -> Iterator[tuple[str, AfTimeScore]]:
         run_s = recording.samples / ANALYSIS_RATE_HZ
         yield (
             said.patient,
-            by_time(said, recording.rhythms, run_s, alarms(said, trial.bias, trial.temperature, run_s)),
+            by_time(
+                said, recording.rhythms, run_s, alarms(said, trial.bias, trial.temperature, trial.conformal, run_s)
+            ),
         )
 
 

@@ -45,7 +45,9 @@ class Recipe:
     """Share of windows of which only the beats are shown."""
     without_beats: float = 0.05
     signal: bool = True
+    """What is left out is shown as noughts: the signal, the context, or of it what is not of beat times alone."""
     context: bool = True
+    beat_shape: bool = True
     widen: float = 1.0
     warm_steps: int = 600
     """Steps in which only the context's branch learns: it needs no convolution, so they cost little."""
@@ -195,15 +197,24 @@ def loss_of(logits: torch.Tensor, label: torch.Tensor, recipe: Recipe) -> torch.
     return (each * weight).sum() / weight.sum().clamp(min=1.0)
 
 
-def fit(pool: Pool, recipe: Recipe, seed: int, report: Callable[[str], None] = lambda _: None) -> RhythmNetwork:
+def fit(
+    pool: Pool,
+    recipe: Recipe,
+    seed: int,
+    report: Callable[[str], None] = lambda _: None,
+    make: Callable[..., RhythmNetwork] = RhythmNetwork,
+) -> RhythmNetwork:
     """A network fitted to the pool; the same seed and machine give the same network."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    network = RhythmNetwork(widen=recipe.widen, dropout=recipe.dropout)
+    network = make(widen=recipe.widen, dropout=recipe.dropout)
     source = _Draw(pool, recipe)
     steps = recipe.epochs * (source.people // recipe.batch)
     beside = torch.nn.Linear(network.wave_size, len(LABELS))
     _warm_up(network, source, recipe, rng)
+    if not steps:
+        network.eval()
+        return network
     weights = [*network.parameters(), *beside.parameters()]
     optimizer = torch.optim.AdamW(weights, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=steps, pct_start=0.2)
@@ -243,6 +254,8 @@ def _warm_up(network: RhythmNetwork, source: _Draw, recipe: Recipe, rng: np.rand
     network.train()
     for _ in range(recipe.warm_steps if recipe.context else 0):
         context, label = source.context(256, rng)
+        if not recipe.beat_shape:
+            context[:, RR_FEATURES:] = 0
         jittered = torch.from_numpy(context) + 0.05 * torch.randn(context.shape)
         said = network.answer(torch.zeros(len(context), network.wave_size), jittered)
         optimizer.zero_grad()
@@ -251,11 +264,11 @@ def _warm_up(network: RhythmNetwork, source: _Draw, recipe: Recipe, rng: np.rand
 
 
 def tensors(signal: Float32, context: Float32, recipe: Recipe) -> tuple[torch.Tensor, torch.Tensor]:
-    """The two inputs, the one that the recipe leaves out all noughts."""
-    return (
-        torch.from_numpy(signal if recipe.signal else np.zeros_like(signal)),
-        torch.from_numpy(context if recipe.context else np.zeros_like(context)),
-    )
+    """The two inputs, what the recipe leaves out all noughts."""
+    shown = context * np.float32(recipe.context)
+    if not recipe.beat_shape:
+        shown[:, RR_FEATURES:] = 0
+    return torch.from_numpy(signal if recipe.signal else np.zeros_like(signal)), torch.from_numpy(shown)
 
 
 def logits_of(network: RhythmNetwork, windows: Windows, recipe: Recipe) -> Float32:

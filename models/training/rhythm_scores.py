@@ -12,6 +12,7 @@ from agent.alarms.atrial_fibrillation import AtrialFibrillation
 from agent.alarms.observation import Condition, Prediction, SignalStart
 from agent.alarms.rule import NS
 from agent.scoring_rhythm import AfTimeScore, Interval, af_time_score, mean_f1, recording_answer
+from models.manifest import Conformal
 from models.pack import probabilities
 from models.training.rhythm_records import LABELS, NOT_A, UNKNOWN
 
@@ -67,17 +68,19 @@ def operating_point(said: Sequence[Said]) -> Float32:
     return chosen
 
 
-def alarms(said: Said, bias: Float32, temperature: float, run_s: float) -> list[Interval]:
+def alarms(said: Said, bias: Float32, temperature: float, conformal: Conformal, run_s: float) -> list[Interval]:
     """When the live rule says fibrillation in a recording of `run_s` seconds, from these windows: [from, to) s."""
     rule = AtrialFibrillation("atrial_fibrillation")
     rule.see(SignalStart(0))
-    shares = probabilities(said.logits + bias, temperature).tolist()
+    shares = probabilities(said.logits + bias, temperature)
+    at_least = np.array([conformal.at_least[label] for label in LABELS], dtype=np.float32)
+    unsure = (shares >= at_least).sum(axis=1) != 1
     found: list[Condition] = []
-    for start_s, end_s, row in zip(said.start_s.tolist(), said.end_s.tolist(), shares, strict=True):
+    windows = zip(said.start_s.tolist(), said.end_s.tolist(), shares.tolist(), unsure.tolist(), strict=True)
+    for start_s, end_s, row, is_unsure in windows:
         best = max(range(len(row)), key=row.__getitem__)
-        found += rule.see(
-            Prediction("rhythm", round(start_s * NS), round(end_s * NS), LABELS[best], row[best], tuple(row))
-        )
+        span = (round(start_s * NS), round(end_s * NS))
+        found += rule.see(Prediction("rhythm", *span, LABELS[best], row[best], tuple(row), is_unsure))
     begun = [condition.onset_ns / NS for condition in found if condition.active]
     ended = [(condition.until_ns or condition.at_ns) / NS for condition in found if not condition.active]
     return list(zip(begun, [*ended, run_s][: len(begun)], strict=True))

@@ -1,7 +1,7 @@
 """Makes the `qrs` pack: a small network that finds beats beside the detector.
 
-    python -m models.training.second_opinion --data DIR           half an hour on one idle core
-    python -m models.training.second_opinion --data DIR --quick   a few minutes, a worse network: to see that it works
+    python -m models.training.second_opinion --data DIR           ten minutes on one idle core
+    python -m models.training.second_opinion --data DIR --quick   five minutes, a worse network: to see that it works
 
 It is fitted three times: without DS1, which it is then scored on, without svdb, likewise, and to everybody, which is
 what ships.
@@ -38,11 +38,11 @@ from agent.signal.second_opinion import (
     SecondOpinion,
     prepare,
 )
-from models.manifest import Input, Output, Source, WeightsName
+from models.manifest import Input, Output, WeightsName
 from models.pack import PACKS, load, sigmoid, verify
 from models.training import export, qrs
 from models.training.card import Card, Table, agreement_table, text
-from models.training.datasets import ATTRIBUTION, LICENCE, Record, assert_disjoint, beat_records
+from models.training.datasets import Record, assert_disjoint, beat_records
 from models.training.noise_stress import add_noise, stress_schedule
 from models.training.opinion_windows import (
     NOT_STILL,
@@ -54,7 +54,6 @@ from models.training.opinion_windows import (
     morphology,
 )
 from models.training.packing import Facts, framework, sources, write_pack
-from models.training.vf_records import ATTRIBUTION as VF_ATTRIBUTION
 from models.training.vf_records import CUDB, VFDB, VfRecord
 from models.vocabulary import PrepareStep
 
@@ -239,12 +238,7 @@ def facts(network: OpinionNetwork, records: Sequence[Record | VfRecord], command
     names: dict[str, list[str]] = {}
     for record in records:
         names.setdefault(record.database, []).append(record.name)
-    known = sources({name: of for name, of in names.items() if name in ATTRIBUTION} | {"nstdb": ["bw", "em", "ma"]})
-    rhythms = [
-        Source(database=name, title=title, licence=LICENCE, attribution=attribution, records=names[name])
-        for name, (title, attribution) in VF_ATTRIBUTION.items()
-        if name not in ATTRIBUTION
-    ]
+    known = sources({**names, "nstdb": ["bw", "em", "ma"]})
     return Facts(
         task="qrs",
         version=VERSION,
@@ -268,7 +262,7 @@ def facts(network: OpinionNetwork, records: Sequence[Record | VfRecord], command
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         seed=SEED,
         command=command,
-        sources=[*known, *rhythms],
+        sources=known,
     )
 
 
@@ -314,9 +308,9 @@ def card(trial: Trial, described: Facts, shares: Mapping[WeightsName, float]) ->
         ],
         sources=described.sources,
         limits=[
-            "In ventricular fibrillation it was taught to see no beats, so it disagrees with the detector there: "
-            "agreement may not gate an alarm for fibrillation. In the ventricular tachycardias of vfdb it learnt from "
-            "the detector's own beats.",
+            "In ventricular fibrillation it was taught to see no beats, and in the ventricular tachycardias of vfdb, "
+            "though it learnt from the detector's own beats there, both disagree in most seconds: agreement may not "
+            "gate an alarm for either.",
             f"Annotated asystole of {' and '.join(sorted(NOT_STILL))} was left out, for there are complexes in it.",
         ],
     )

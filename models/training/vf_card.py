@@ -22,6 +22,7 @@ from agent.signal.vf_window import (
     HOP_S,
     PREPARE,
     SIGNAL_SHAPE,
+    STILL_MV,
     WINDOW_SAMPLES,
     prepare,
 )
@@ -196,8 +197,8 @@ def _protocol(trial: Trial) -> list[str]:
         "Other site: cudb answered by a network that saw nobody of cudb, vfdb by one that saw nobody of vfdb. Alarms "
         "are those of the live rule on the same answers. An episode counts from "
         f"{LEAST_EPISODE_S:g} s on, if no alarm was on when it began; one that was never announced counts as late. An "
-        f"alarm is false when it is raised outside and not within {GRACE_S:g} s after any shockable rhythm, per hour of "
-        "rhythm that is not shockable.",
+        f"alarm is false when it is raised outside and not within {GRACE_S:g} s after any shockable rhythm; it is "
+        "counted per hour of rhythm that is not shockable.",
         f"The operating point ({trial.bias:+g} on the logit of shockable, at which the specificity of people in vfdb "
         f"and cudb is {100 * SPECIFICITY:g} % in the mean) and the temperature were found on these same "
         "held-out answers; so were the limits of the alarm. The network that ships was fitted once, to everybody; no "
@@ -344,13 +345,13 @@ def _limits() -> list[str]:
         "Few people: 12 with fibrillation or flutter in vfdb and mitdb, 17 in cudb. One of them moves every figure.",
         "Wide complexes at 105 to 135 a minute (418, cu03, cu09) are taken for shockable again and again.",
         "Chest compressions: where their wave hides the fibrillation beneath (cu20, cu30), it is mostly missed.",
-        "Fibrillation below 0.2 mV from peak to peak passes for standstill, and a lead with the wrong gain will mislead.",
+        f"Fibrillation below {STILL_MV:g} mV from peak to peak passes for standstill; a wrong gain misleads.",
         "Adults, surface ECG, recordings of decades ago. Children and implanted devices were not seen.",
     ]
 
 
 def _share(share: Share) -> str:
-    return f"{100 * share.value:.2f} ({100 * share.lower_bound:.1f}) of {share.of}" if share.of else "-"
+    return f"{100 * share.value:.2f} ({100 * share.lower_bound:.2f}) of {share.of}" if share.of else "-"
 
 
 def _within(score: AlarmScore) -> str:

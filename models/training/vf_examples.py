@@ -165,8 +165,8 @@ def varied_examples(
     """Altered windows: of each kind, `counts` (mean) for every second there is of it.
 
     Each has its own place within the second, gain, sign, rate, mix of leads, noise and baseline. `counts` of "SLOWED"
-    are drawn from regular tachycardia or flutter and played so slowly that it is none: OTHER. Windows that do not pass the
-    quality gate are left out.
+    are drawn from regular tachycardia or flutter and played so slowly that it is none: OTHER. Windows that do not pass
+    the quality gate are left out.
     """
     ends = np.arange(1, recording.seconds + 1)
     chosen: list[float] = []
@@ -304,7 +304,7 @@ def _smooth(window: Float64) -> Float64:
 
 def _grain(noise: Sequence[Float32], rng: np.random.Generator) -> Float64:
     """A window of recorded noise, about its mean, of either sign, at a rate of its own."""
-    source = noise[rng.integers(len(noise))]
+    source = noise[int(rng.integers(len(noise)))]
     rate = rng.uniform(0.8, 1.25)
     at = rng.integers(len(source) - int(WINDOW_SAMPLES * rate) - 2)
     piece = source[at : at + int(WINDOW_SAMPLES * rate) + 2].astype(np.float64)

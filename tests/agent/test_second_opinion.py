@@ -1,4 +1,4 @@
-"""The second opinion: windows in, steps to beats, and how far two lists of beats agree."""
+"""The second opinion: windows in, steps to beats, how far two lists of beats agree, and the shipped network live."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.alarms.observation import Observation, Quality
+from agent.engine import Engine
+from agent.inference import Models, shipped_models
+from agent.ingest.simulate import Episode, Rhythm, SimulatedPatient
+from agent.patient import Person
 from agent.scoring import match_beats
 from agent.signal.beats import BeatMark
 from agent.signal.filters import MORPHOLOGY_DELAY
@@ -157,3 +162,35 @@ def test_agreement_is_the_matched_share_of_the_union(a: list[int], b: list[int])
     both = len(match_beats(np.array(a) / 256, np.array(b) / 256, int(MATCH_S * 250) / 256).pairs)
     either = len(a) + len(b) - both
     assert agreement(a, b, 0, 3001) == pytest.approx(both / either if either else 1.0)
+
+
+# -- the shipped network, live -----------------------------------------------------------------------------------------
+
+SCRIPT = (Episode(Rhythm.SINUS, 20.0), Episode(Rhythm.ASYSTOLE, 8.0), Episode(Rhythm.SINUS, 12.0))
+
+
+def agreement_of_seconds(chunk_s: float) -> list[float | None]:
+    """What the engine says of each second of a simulated person."""
+    chunks = list(SimulatedPatient(11, script=SCRIPT).chunks(chunk_s=chunk_s))
+    seen: list[float | None] = []
+
+    def watch(_patient: str, observation: Observation) -> None:
+        if isinstance(observation, Quality):
+            seen.append(observation.agreement)
+
+    stream = chunks[0].stream
+    engine = Engine([Person(stream.patient, (stream,))], Models(qrs=shipped_models().qrs), watch=watch)
+    for chunk in chunks:
+        engine.step([chunk])
+    return seen
+
+
+def test_the_shipped_network_agrees_on_a_clean_signal_and_on_a_heart_that_stands_still() -> None:
+    said = agreement_of_seconds(1.0)
+    assert said[:5] == [None] * 5
+    assert all(value is not None and value >= 0.9 for value in said[8:])
+
+
+def test_how_the_signal_is_cut_changes_no_agreement() -> None:
+    whole = agreement_of_seconds(1.0)
+    assert agreement_of_seconds(0.13) == agreement_of_seconds(7.0) == whole

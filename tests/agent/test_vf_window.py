@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from agent.signal.vf_window import BEFORE_S, CONTEXT, SIGNAL_SHAPE, WINDOW_SAMPLES, prepare
+from agent.signal.vf_window import BEFORE_S, CONTEXT, SIGNAL_SHAPE, STILL_MV, WINDOW_SAMPLES, prepare
 
 Float64 = npt.NDArray[np.float64]
 T = np.arange(WINDOW_SAMPLES) / 250.0
@@ -62,14 +62,22 @@ def test_the_first_row_has_the_same_size_at_any_gain_and_the_second_tells_the_ga
     assert large[1].max() > 2 * small[1].max()
 
 
-def test_what_is_smaller_than_fine_fibrillation_is_not_magnified_to_a_rhythm() -> None:
-    faint, fine = prepare(np.stack([sine(5.0, 0.02), sine(5.0, 0.2)]))[0]
-    assert np.abs(faint[0]).max() < 0.5
-    assert np.abs(fine[0]).max() > 1.3
+def test_what_is_too_small_to_tell_from_standstill_is_shown_as_a_flat_line() -> None:
+    flat, faint, fine = (sine(5.0, size) for size in (0.0, 0.49 * STILL_MV, 0.55 * STILL_MV))
+    signal, context = prepare(np.stack([flat, faint, fine]))
+    assert signal[0].tobytes() == signal[1].tobytes()
+    assert context[0].tobytes() == context[1].tobytes()
+    assert np.abs(signal[2, 0]).max() > 1.0
+
+
+def test_a_tall_second_or_two_does_not_hide_that_the_heart_stands_still() -> None:
+    still = 0.02 * np.sin(2 * np.pi * 5.0 * T)
+    still[500:750] += np.sin(2 * np.pi * 3.0 * T[500:750])
+    assert not prepare(still[None])[0].any()
 
 
 def test_heights_are_told_in_mv() -> None:
-    assert measure(sine(4.0, 0.05), "height_median") == pytest.approx(np.log10(0.1 / 0.5), abs=0.03)
+    assert measure(sine(4.0, 0.1), "height_median") == pytest.approx(np.log10(0.2 / 0.5), abs=0.03)
     assert measure(sine(4.0, 0.5), "height_median") == pytest.approx(np.log10(1.0 / 0.5), abs=0.03)
 
 
