@@ -30,10 +30,11 @@ from agent.signal.beat_features import AFTER_SAMPLES, BEFORE_SAMPLES, BeatFeatur
 from agent.signal.beats import BeatMark, QrsDetector
 from agent.signal.filters import EcgFilters
 from agent.signal.lead import analysis_lead
+from agent.signal.pending import DueBeat, PendingBeats
 from agent.signal.quality import QualityMark, SignalQuality
 from agent.signal.resample import ANALYSIS_RATE_HZ, Resampler
 from agent.signal.second_opinion import SecondOpinion
-from agent.signal.track import ANALYSIS_STEP_NS, EcgTrack
+from agent.signal.track import EcgTrack
 from agent.stream_state import StreamState
 from agent.windows import KEPT_SAMPLES, QUESTIONS, SECOND_OPINION, Question
 from firmware_bridge.chunk import NS_PER_S, Chunk, Gap, Stream
@@ -165,12 +166,16 @@ class Engine:
             quality=self._quality.new_state(),
             features=self._features.new_state(),
             stream=stream,
+            pending=PendingBeats(),
         )
 
     @staticmethod
     def _closing(patient: PatientState, track: EcgTrack, gap: Gap) -> list[Observation]:
-        """What is still waiting for its second to be judged is a pulse, but no evidence."""
+        """What is still waiting, for what follows it or for its second to be judged, is a pulse, but no evidence."""
         waiting, patient.waiting = patient.waiting, []
+        for r_index in track.pending.clear():
+            rr_s = _rr_s(patient, r_index)
+            waiting.append(Beat(track.time_ns(r_index), track.frontier_ns, BeatStatus.CONFIRMED, rr_s))
         at_ns = track.frontier_ns
         beats = [replace(beat, at_ns=at_ns, usable=False) for beat in waiting]
         return [*beats, SignalLost(at_ns, gap.reason)]
@@ -207,16 +212,23 @@ class Engine:
                 for second in quality[row]:
                     track.judge(second.good)
                 for mark in marks[row]:
+                    # A beat confirmed without having been proposed is news too: silence is not judged past it.
+                    is_news = track.pending.note(mark)
+                    if is_news or mark.status == "withdrawn":
+                        status = BeatStatus.WITHDRAWN if mark.status == "withdrawn" else BeatStatus.PROVISIONAL
+                        r_ns, at_ns = track.time_ns(mark.r_index), track.time_ns(mark.decided_index)
+                        piece.seen.append(Beat(r_ns, at_ns, status))
                     if mark.status == "confirmed":
                         piece.confirmed.append(mark)
-                    else:
-                        r_ns, at_ns = track.time_ns(mark.r_index), track.time_ns(mark.decided_index)
-                        piece.seen.append(Beat(r_ns, at_ns, BeatStatus(mark.status)))
                 track.confirm(piece.confirmed)
 
     def _classify(self, pieces: list[_Piece]) -> None:
-        """One batch over the new beats of all patients."""
-        beats = [(piece.patient, *self._features_of(piece, mark)) for piece in pieces for mark in piece.confirmed]
+        """One batch over the beats of all patients that are due."""
+        beats = [
+            (piece.patient, *self._features_of(piece, due))
+            for piece in pieces
+            for due in piece.track.pending.take_due(piece.track.count)
+        ]
         model, windows = self._models.beat, [inputs for _, _, inputs in beats if inputs is not None]
         answers = iter(model.answer(stacked(windows)) if model and windows else ())
         for patient, beat, inputs in beats:
@@ -229,16 +241,14 @@ class Engine:
                 replace(beat, label=said.label, probability=said.probability, unsure=said.unsure, inputs=kept)
             )
 
-    def _features_of(self, piece: _Piece, mark: BeatMark) -> tuple[Beat, Inputs | None]:
-        patient, track = piece.patient, piece.track
-        last, patient.last_confirmed = patient.last_confirmed, mark.r_index
-        rr_s = None if last is None else (mark.r_index - last) / ANALYSIS_RATE_HZ
-        beat = Beat(track.time_ns(mark.r_index), track.time_ns(mark.decided_index), BeatStatus.CONFIRMED, rr_s)
-        window = track.window(mark.r_index, BEFORE_SAMPLES, AFTER_SAMPLES)
+    def _features_of(self, piece: _Piece, due: DueBeat) -> tuple[Beat, Inputs | None]:
+        track = piece.track
+        rr_s = _rr_s(piece.patient, due.r_index)
+        beat = Beat(track.time_ns(due.r_index), track.time_ns(due.due_index), BeatStatus.CONFIRMED, rr_s)
+        window = track.window(due.r_index, BEFORE_SAMPLES, AFTER_SAMPLES)
         if window is None:
             return beat, None
-        r_ns = mark.r_index * ANALYSIS_STEP_NS  # counted in samples: a slip of the clock does not change an RR interval
-        signal, context = self._features.push(track.features, window.astype(np.float64), r_ns)
+        signal, context = self._features.push(track.features, window, due)
         return beat, {"signal": signal, "context": context}
 
     def _ask(self, pieces: list[_Piece]) -> None:
@@ -370,3 +380,9 @@ def _ended(question: Question, pieces: Sequence[_Piece]) -> list[tuple[_Piece, i
     return [
         (piece, end) for piece in pieces for end in question.ends(piece.track.count - len(piece.x), piece.track.count)
     ]
+
+
+def _rr_s(patient: PatientState, r_index: int) -> float | None:
+    """Interval from the beat before, which is now this one; None for the first of a run."""
+    last, patient.last_confirmed = patient.last_confirmed, r_index
+    return None if last is None else (r_index - last) / ANALYSIS_RATE_HZ

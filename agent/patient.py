@@ -74,8 +74,8 @@ class PatientState:
     """Classified beats whose second has not been judged for quality yet."""
     recent: deque[Beat] = field(default_factory=lambda: deque(maxlen=64))
     seconds: deque[Quality] = field(default_factory=lambda: deque(maxlen=round(STRIP_S) + 2))
-    poor_until_ns: int = 0
-    """End of the last second that failed the quality gate."""
+    poor: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=2))
+    """(start, end) of the last seconds that failed the quality gate; the newest may come after the beat in hand."""
     last_confirmed: int | None = None
     """Analysis count of the last confirmed R peak of this run."""
     heart_rate_bpm: float | None = None
@@ -135,9 +135,10 @@ class PatientState:
         """An interval with a poor second in it is no interval: a beat may have been missed there."""
         match seen:
             case Quality(good=False):
-                self.poor_until_ns = seen.at_ns
-            case Beat(status=BeatStatus.CONFIRMED) if self.recent and self.poor_until_ns > self.recent[-1].r_ns:
-                return replace(seen, rr_s=None)
+                self.poor.append((seen.start_ns, seen.at_ns))
+            case Beat(status=BeatStatus.CONFIRMED) if self.recent:
+                if any(start <= seen.r_ns and end > self.recent[-1].r_ns for start, end in self.poor):
+                    return replace(seen, rr_s=None)
             case _:
                 pass
         return seen

@@ -92,7 +92,42 @@ _HISTORY = tuple(
     for lag in (1, 2, 3, 4)
 )
 
-BEAT_CONTEXT: tuple[str, ...] = (*_RR, *_SHAPE, *_HISTORY)
+_AROUND = (
+    "step_median8",
+    "step_median16",
+    "step_median28",
+    "step_least_lag28",
+    "step_q25",
+    "step_q50",
+    "step_q75",
+    "step_least_lag8",
+    "p_correlation_without_t",
+    "p_difference_without_t",
+    "p_energy_without_t",
+    "before_without_t",
+    "qrs_similarity_last",
+    "rr_vs_second_last",
+    "p_cluster_similarity",
+    "p_cluster_share",
+    "p_cluster_rr_ratio",
+    "p_cluster_late_share",
+    "p_cluster_is_normal",
+    "p_similarity_normal",
+)
+_FOLLOWERS = (
+    "next_known",
+    "next_rr_vs_q50",
+    "next_rr_vs_rr",
+    "next_rr_vs_median8",
+    "next_compensation",
+    "second_known",
+    "second_rr_vs_q50",
+    "next_qrs_similarity_normal",
+    "next_qrs_similarity",
+    "next_p_correlation",
+    "next_p_difference",
+)
+BEAT_CONTEXT: tuple[str, ...] = (*_RR, *_SHAPE, *_AROUND, *_FOLLOWERS, *_HISTORY)
 """Every context feature the agent computes for a beat (agent/signal/beat_features.py), in that module's order."""
 
 QRS_CONTEXT: tuple[str, ...] = ()

@@ -1,15 +1,16 @@
 """What a beat looks like beside the same person's normal beat: the inputs of the beat classifier.
 
-For each confirmed beat, one window of the morphology path (250 Hz, mV) and the R times so far become a small image
-(the beat, and its difference to the person's running normal beat) and a vector of rhythm and shape scalars. Live
-detection and training call this same code.
+For each confirmed beat, one window of the morphology path (250 Hz, mV) and the R times known when it is classified
+become a small image (the beat, and its difference to the person's running normal beat) and a vector of rhythm and shape
+scalars. Live detection and training call this same code.
 
 The running normal is built so that an ectopic majority does not capture it: QRS shapes are kept in a few clusters with
 a memory of about ten minutes, only beats that come late (no earlier than the slow median RR) shape a cluster's full
 template, and the normal cluster is the one that holds most late beats. A premature rhythm, however frequent, is by
 definition not late; the beat after each of its pauses is.
 
-Everything is causal: a beat's features depend on samples up to `AFTER_S` past its R wave and on earlier beats only.
+Everything is causal: a beat's features depend on samples that have arrived, and on beats that are known, at the instant
+at which it is classified (see agent.signal.pending).
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from agent.signal.beat_surroundings import SurroundingsState, irregularity, p_clusters, upper_median, waits
+from agent.signal.filters import MORPHOLOGY_DELAY
+from agent.signal.pending import DECIDE_SAMPLES, FOLLOWER_SAMPLES, DueBeat
 from models.vocabulary import BEAT_CONTEXT
 
 Float32 = npt.NDArray[np.float32]
@@ -29,10 +33,12 @@ RATE_HZ = 250.0
 """Rate of the morphology path."""
 BEFORE_S = 0.5
 AFTER_S = 0.5
-"""The window is [R - BEFORE_S, R + AFTER_S): it is complete before a beat is confirmed, 0.6 s after R."""
+"""The network is shown [R - BEFORE_S, R + AFTER_S)."""
 BEFORE_SAMPLES = 125
-AFTER_SAMPLES = 125
-WINDOW_SAMPLES = BEFORE_SAMPLES + AFTER_SAMPLES
+AFTER_SAMPLES = DECIDE_SAMPLES - MORPHOLOGY_DELAY
+"""The morphology path that has arrived when a beat is classified: followers are looked at in it."""
+WINDOW_SAMPLES = 250
+"""Of these, the network is shown so many."""
 
 PREPARE = ("median_baseline", "decimate_2", "scale_normal_qrs", "difference_to_normal", "asinh_compress")
 """What is done to a window, in order: a pack's manifest must name the same."""
@@ -48,6 +54,9 @@ _T = slice(_R + 22, _R + 60)  # 176 to 480 ms after R
 _SHIFTS = (-2, -1, 0, 1, 2)  # ± 16 ms of detection jitter is aligned away
 _SHIFTED_CORES = np.array([np.arange(_CORE.start + s, _CORE.stop + s) for s in _SHIFTS])
 _SHIFTED_WINDOWS = np.array([np.clip(np.arange(WINDOW_SAMPLES // 2) + s, 0, WINDOW_SAMPLES // 2 - 1) for s in _SHIFTS])
+
+_FOLLOWER = 2 * (_CORE.stop + _SHIFTS[-1])
+"""Samples at 250 Hz of a follower, from BEFORE_SAMPLES before its R peak, that hold its P wave and its QRS."""
 
 _QUANTILES = np.array([0.10, 0.25, 0.50, 0.75, 0.90])
 _SLOW_STEP = 0.006  # log RR a beat: a lasting change of rate is learnt in some minutes, a run of ectopy is not
@@ -74,7 +83,10 @@ class FeatureState:
     """One person's memory: about 6 kB, plain arrays and numbers, so it can be pickled into a snapshot."""
 
     beats: int = 0
-    last_r_ns: int | None = None
+    last_r: int | None = None
+    """R peak of the last beat, samples of the run."""
+    last_core: Float32 = field(default_factory=lambda: _float32(_CORE.stop - _CORE.start))
+    last_cluster: int = 0
     rr_known: int = 0
     """RR intervals seen so far."""
     rr_quantiles: Float64 = field(default_factory=lambda: np.zeros(len(_QUANTILES)))
@@ -102,6 +114,7 @@ class FeatureState:
     """Mean log of RR over the slow median, per cluster."""
     shape: Float64 = field(default_factory=lambda: np.ones((CLUSTERS, 3)))
     """Per cluster, of its late beats: mean QRS amplitude (mV), equivalent width (samples), slope (mV/sample)."""
+    around: SurroundingsState = field(default_factory=SurroundingsState)
     history: Float64 = field(default_factory=lambda: np.zeros((4, _HISTORY_LENGTH)))
     """QRS similarity to normal, P correlation, P and T difference of the last beats, newest first."""
 
@@ -114,24 +127,24 @@ class BeatFeatures:
 
     def gap(self, state: FeatureState) -> None:
         """Forget when the last beat was: samples are missing, so the next RR interval is not known."""
-        state.last_r_ns = None
+        state.last_r = None
 
-    def push(self, state: FeatureState, window: Float64, r_ns: int) -> tuple[Float32, Float32]:
+    def push(self, state: FeatureState, window: Float32, due: DueBeat) -> tuple[Float32, Float32]:
         """Features of the next confirmed beat; updates `state`.
 
-        `window`: (250,) float, mV: the morphology path from 0.5 s before R up to 0.5 s after it (index 125 is R).
-        `r_ns`: time of R, later than that of the beat before.
+        `window`: (BEFORE_SAMPLES + AFTER_SAMPLES,) float32, mV: the morphology path around R, which is at index
+        BEFORE_SAMPLES; `due`: the beat, later than the one before, and what is known to follow it.
         Returns signal (2, 125) float32 at 125 Hz, and context (len(CONTEXT),) float32, within ± 4.
         Raises ValueError on a window of another shape or with non-finite values, and on a beat out of order.
         """
-        if window.shape != (WINDOW_SAMPLES,):
-            raise ValueError(f"beat window has shape {window.shape}, expected ({WINDOW_SAMPLES},)")
-        x = (0.5 * (window[0::2] + window[1::2])).astype(np.float32)
+        if window.shape != (BEFORE_SAMPLES + AFTER_SAMPLES,):
+            raise ValueError(f"beat window has shape {window.shape}, expected ({BEFORE_SAMPLES + AFTER_SAMPLES},)")
+        x = np.float32(0.5) * (window[0:WINDOW_SAMPLES:2] + window[1:WINDOW_SAMPLES:2])
         x -= np.partition(x, _R)[_R]
-        core_energy = float(x @ x)
-        if not math.isfinite(core_energy):
+        if not math.isfinite(float(_sum(window))):
             raise ValueError("beat window holds a value that is not a finite number")
-        rr, log_rr = self._interval(state, r_ns)
+        last_r = state.last_r
+        rr, log_rr = self._interval(state, due.r_index)
 
         cores = x[_SHIFTED_CORES]
         similarity = _similarity(cores, state.cores)
@@ -141,6 +154,10 @@ class BeatFeatures:
         if state.beats == 0:
             by_cluster[cluster], best_shift[cluster] = 1.0, 2
         normal = int(state.late.argmax())
+
+        without_t = x.copy()
+        if last_r is not None and (apart := (due.r_index - last_r) // 2) < len(x):
+            without_t[: len(x) - apart] -= state.full[state.last_cluster, apart:]
 
         shape = _qrs_shape(x)
         if state.full_beats[cluster] == 0:
@@ -154,9 +171,12 @@ class BeatFeatures:
         image *= 4.0 / _amplitude(state, normal)
         np.arcsinh(image, out=image)
 
+        p_normal = _centred(reference[_P])
         context = [
             *rr,
-            *self._shape_context(state, aligned, shape, (cluster, normal), by_cluster),
+            *self._shape_context(state, aligned, shape, (cluster, normal), by_cluster, p_normal),
+            *self._around_context(state, x, without_t, normal, p_normal),
+            *self._followers_context(state, window, due, x, normal, p_normal),
             *state.history.ravel().tolist(),
         ]
         self._remember(state, x, shape, (cluster, int(best_shift[cluster])), log_rr)
@@ -165,17 +185,18 @@ class BeatFeatures:
         )
         state.history[:, 1:] = state.history[:, :-1]
         state.history[:, 0] = [context[at] for at in _REMEMBERED]
-        state.last_r_ns = r_ns
+        state.last_r = due.r_index
+        state.last_core = cores[2]
+        state.last_cluster = cluster
         state.beats += 1
         return image, np.minimum(np.maximum(np.array(context, dtype=np.float32), -_LIMIT), _LIMIT)
 
-    def _interval(self, state: FeatureState, r_ns: int) -> tuple[list[float], float | None]:
+    def _interval(self, state: FeatureState, r_index: int) -> tuple[list[float], float | None]:
         """RR features of this beat (as far as rhythm is known) and its log RR; updates the RR memory."""
-        known = state.last_r_ns is not None
-        if state.last_r_ns is not None and r_ns <= state.last_r_ns:
-            raise ValueError(f"beat at {r_ns} ns is not later than the one before, at {state.last_r_ns} ns")
-        rr_s = (r_ns - state.last_r_ns) * 1e-9 if state.last_r_ns is not None else 0.0
-        if not known or rr_s > _MAX_RR_S:
+        if state.last_r is not None and r_index <= state.last_r:
+            raise ValueError(f"beat at sample {r_index} is not later than the one before, at {state.last_r}")
+        rr_s = (r_index - state.last_r) / RATE_HZ if state.last_r is not None else 0.0
+        if state.last_r is None or rr_s > _MAX_RR_S:
             return self._interval_features(state, None), None
         log_rr = math.log(rr_s)
         if state.rr_known == 0:
@@ -189,7 +210,7 @@ class BeatFeatures:
             state.fast_run, state.fast_run_onset = 0, 0.0
         else:
             if state.fast_run == 0:
-                state.fast_run_onset = log_rr - float(np.sort(state.rr_log[-9:-1])[4])
+                state.fast_run_onset = log_rr - upper_median(state.rr_log[-9:-1])
             state.fast_run += 1
         features = self._interval_features(state, log_rr)
         step = max(_SLOW_STEP, 0.2 / state.rr_known)
@@ -202,8 +223,7 @@ class BeatFeatures:
         ring = state.rr_log
         quantiles = state.rr_quantiles.tolist()
         slow = quantiles[2]
-        median8 = float(np.sort(ring[-9:-1])[4])
-        median32 = float(np.sort(ring[:-1])[16])
+        median8, median32 = upper_median(ring[-9:-1]), upper_median(ring[:-1])
         steps = np.abs(ring[1:] - ring[:-1])
         last = ring[-7:].tolist()
         now = slow if log_rr is None else log_rr
@@ -244,6 +264,7 @@ class BeatFeatures:
         shape: tuple[float, float, float],
         clusters: tuple[int, int],
         by_cluster: Float64,
+        p_normal: Float32,
     ) -> list[float]:
         cluster, normal = clusters
         reference = state.full[normal]
@@ -251,10 +272,8 @@ class BeatFeatures:
         total = float(state.weight.sum()) + 1e-9
         size, width, slope = shape
         normal_size, normal_width, normal_slope = state.shape[normal].tolist()
-        p, p_normal, t, t_normal = x[_P], reference[_P], x[_T], reference[_T]
-        p_correlation, p_difference, p_energy, p_energy_normal = _compare(
-            p - _sum(p) / np.float32(len(p)), p_normal - _sum(p_normal) / np.float32(len(p))
-        )
+        t, t_normal = x[_T], reference[_T]
+        p_correlation, p_difference, p_energy, p_energy_normal = _compare(_centred(x[_P]), p_normal)
         t_correlation, t_difference, _, _ = _compare(t, t_normal)
         bends = x[2:] - 2.0 * x[1:-1] + x[:-2]
         own = float(state.weight[cluster])
@@ -283,6 +302,60 @@ class BeatFeatures:
         ]
 
     @staticmethod
+    def _around_context(
+        state: FeatureState, x: Float32, without_t: Float32, normal: int, p_normal: Float32
+    ) -> list[float]:
+        """Irregularity, and the P region without the T wave before it; updates the memory of P waves."""
+        amplitude = _amplitude(state, normal)
+        ring = state.rr_log
+        p = _centred(without_t[_P])
+        correlation, difference, energy, _ = _compare(p, p_normal)
+        before = without_t[: _P.stop]
+        core = x[_CORE]
+        like_last = 2.0 * float(core @ state.last_core)
+        like_last /= float(core @ core) + float(state.last_core @ state.last_core) + 1e-6
+        slow, q90 = float(state.rr_quantiles[2]), float(state.rr_quantiles[4])
+        log_ratio = float(ring[-1]) - slow
+        return [
+            *irregularity(state.around, ring),
+            2.0 * correlation,
+            20.0 * difference / amplitude,
+            20.0 * energy / amplitude,
+            10.0 * math.sqrt(float(before @ before) / len(before)) / amplitude,
+            3.0 * like_last,
+            4.0 * float(ring[-1] - ring[-3]),
+            *p_clusters(state.around, p, p_normal, log_ratio, log_ratio >= max(0.0, q90 - slow - 0.35)),
+        ]
+
+    @staticmethod
+    def _followers_context(
+        state: FeatureState, window: Float32, due: DueBeat, x: Float32, normal: int, p_normal: Float32
+    ) -> list[float]:
+        """The intervals after this beat, and how the next one looks beside the normal and beside this one."""
+        ring = state.rr_log
+        logs = float(ring[-1]), float(state.rr_quantiles[2]), upper_median(ring[-9:-1])
+        post_s = tuple(
+            (later - earlier) / RATE_HZ
+            for earlier, later in zip((due.r_index, *due.followers), due.followers, strict=False)
+        )
+        intervals = waits(post_s, (DECIDE_SAMPLES - FOLLOWER_SAMPLES) / RATE_HZ, logs)
+        if not due.followers:
+            return [*intervals, 0.0, 0.0, 0.0, 0.0]
+        at = due.followers[0] - due.r_index
+        y = np.float32(0.5) * (window[at : at + _FOLLOWER : 2] + window[at + 1 : at + _FOLLOWER : 2])
+        y -= np.partition(y, len(y) // 2)[len(y) // 2]
+        reference = state.full[normal]
+        likeness = _similarity(y[_SHIFTED_CORES], np.stack((reference[_CORE], x[_CORE])))
+        correlation, difference, _, _ = _compare(_centred(y[_P]), p_normal)
+        return [
+            *intervals,
+            3.0 * float(likeness[:, 0].max()),
+            3.0 * float(likeness[:, 1].max()),
+            2.0 * correlation,
+            20.0 * difference / _amplitude(state, normal),
+        ]
+
+    @staticmethod
     def _remember(
         state: FeatureState, x: Float32, shape: tuple[float, float, float], place: tuple[int, int], log_rr: float | None
     ) -> None:
@@ -305,6 +378,11 @@ class BeatFeatures:
         rate = max(1.0 / float(state.full_beats[cluster]), 1.0 / _TEMPLATE_BEATS)
         state.full[cluster] += np.float32(rate) * (x[_SHIFTED_WINDOWS[shift]] - state.full[cluster])
         state.shape[cluster] += rate * (np.array(shape) - state.shape[cluster])
+
+
+def _centred(x: Float32) -> Float32:
+    centred: Float32 = x - _sum(x) / np.float32(len(x))
+    return centred
 
 
 def _amplitude(state: FeatureState, normal: int) -> float:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from agent.signal.beat_features import FeatureState
 from agent.signal.beats import BeatMark, QrsState
 from agent.signal.filters import MORPHOLOGY_DELAY, FilterState
+from agent.signal.pending import PendingBeats
 from agent.signal.quality import QualityState
 from agent.signal.resample import ANALYSIS_RATE_HZ, Resampler
 from agent.signal.rhythm_window import SAMPLES, THIN, thin
@@ -38,6 +39,7 @@ class EcgTrack:
     qrs: QrsState
     quality: QualityState
     features: FeatureState
+    pending: PendingBeats
     stream: Stream
     native: Samples = field(default_factory=lambda: np.empty((0, 1), np.float32))
     native_count: int = 0

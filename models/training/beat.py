@@ -11,6 +11,7 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,7 +32,7 @@ Float32 = npt.NDArray[np.float32]
 
 SEED = 20
 FOLDS = 4
-VARIANTS = 5
+VARIANTS = 6
 CALIBRATION_ROWS = 4096
 
 
@@ -46,17 +47,22 @@ class HeldOut:
     """The same beats through the 8-bit networks."""
 
 
-def gather(data: Path, records: list[Record], variants: int) -> tuple[Examples, Examples]:
-    """Examples of the recordings as they are, and all that is only learnt from (variants, rhythms)."""
+def gather(
+    data: Path, records: list[Record], variants: int, widen: Callable[[Examples], Examples] = lambda examples: examples
+) -> tuple[Examples, Examples]:
+    """Examples of the recordings as they are, and all that is only learnt from (variants, rhythms).
+
+    `widen` is applied to the examples of each stream.
+    """
     noise = datasets.read_noise(data) if variants > 1 else {}
     plain: list[Examples] = []
     extra: list[Examples] = []
     for record in records:
         recording = datasets.read(data, record)
-        plain.append(examples_of(recording, 0, noise))
-        extra += [examples_of(recording, number, noise) for number in range(1, variants)]
+        plain.append(widen(examples_of(recording, 0, noise)))
+        extra += [widen(examples_of(recording, number, noise)) for number in range(1, variants)]
     if variants > 1:
-        extra += rhythm_examples(datasets.read_rhythms(data))
+        extra += map(widen, rhythm_examples(datasets.read_rhythms(data)))
     return concatenate(plain), concatenate(extra) if extra else plain[0].take(np.zeros(len(plain[0]), dtype=bool))
 
 

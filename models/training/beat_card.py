@@ -10,8 +10,19 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
-from agent.signal.beat_features import AFTER_S, BEFORE_S, CONTEXT, PREPARE, RATE_HZ, SIGNAL_SHAPE, BeatFeatures
+from agent.signal.beat_features import (
+    AFTER_S,
+    AFTER_SAMPLES,
+    BEFORE_S,
+    BEFORE_SAMPLES,
+    CONTEXT,
+    PREPARE,
+    RATE_HZ,
+    SIGNAL_SHAPE,
+    BeatFeatures,
+)
 from agent.signal.filters import MORPHOLOGY_BAND_HZ
+from agent.signal.pending import DECIDE_S, DECIDE_SAMPLES, FOLLOWER_SAMPLES, DueBeat
 from models.manifest import Conformal, Input, Output, Source, WeightsName
 from models.pack import probabilities
 from models.training.card import Card, Table, agreement_table, confusion_table
@@ -34,7 +45,6 @@ INTENDED_USE = (
 OMITTED = {
     "F": "nine in ten fusion beats of the training records are one person's: a class of its own cannot be learnt"
 }
-LATENCY_S = 0.6
 GOLDEN_ROWS = 64
 WORST = 5
 
@@ -99,7 +109,7 @@ def facts(trial: Trial) -> Facts:
             context=list(CONTEXT),
         ),
         output=Output(labels=list(LABELS), omitted=OMITTED, temperature=trial.temperature, conformal=trial.conformal),
-        latency_s=LATENCY_S,
+        latency_s=DECIDE_S,
         parameters=trial.parameters,
         seed=trial.seed,
         command=trial.command,
@@ -154,19 +164,24 @@ def card(trial: Trial) -> Card:
 def golden_inputs() -> dict[str, Float32]:
     """Signal (64, 2, 125) and context (64, features) of an invented person's beats: no recording is in them."""
     rng = np.random.default_rng(64)
-    t = (np.arange(250) - 125) / RATE_HZ
     features = BeatFeatures()
     state = features.new_state()
+    wide = [number % 7 == 5 for number in range(GOLDEN_ROWS + 1)]
+    early = [number % 5 == 3 or wide[number] for number in range(GOLDEN_ROWS + 1)]
+    apart = [round((0.52 if is_early else 0.80) * RATE_HZ + 2.5 * rng.normal()) for is_early in early]
+    r_peaks = np.cumsum(apart)
+    t = np.arange(r_peaks[-1] + AFTER_SAMPLES) / RATE_HZ
+    path = 0.02 * rng.normal(size=len(t))
+    for r, is_wide in zip(r_peaks, wide, strict=True):
+        at = t - r / RATE_HZ
+        path += (-1.4 if is_wide else 1.0) * np.exp(-((at / (0.035 if is_wide else 0.012)) ** 2))
+        path += 0.25 * np.exp(-(((at - 0.28) / 0.06) ** 2))
+        path += (0.0 if is_wide else 0.12) * np.exp(-(((at + 0.16) / 0.025) ** 2))
     signals, contexts = [], []
-    r_ns = 1_000_000_000
-    for number in range(GOLDEN_ROWS):
-        wide, early = number % 7 == 5, number % 5 == 3 or number % 7 == 5
-        r_ns += int((0.52 if early else 0.80) * 1e9 + rng.normal() * 1e7)
-        width = 0.035 if wide else 0.012
-        beat = (-1.4 if wide else 1.0) * np.exp(-((t / width) ** 2)) + 0.25 * np.exp(-(((t - 0.28) / 0.06) ** 2))
-        if not wide:
-            beat += 0.12 * np.exp(-(((t + 0.16) / 0.025) ** 2))
-        signal, context = features.push(state, beat + 0.02 * rng.normal(size=len(t)), r_ns)
+    for r, later in zip(r_peaks.tolist(), r_peaks[1:].tolist(), strict=False):
+        due = DueBeat(r, r + DECIDE_SAMPLES, (later,) if later <= r + DECIDE_SAMPLES - FOLLOWER_SAMPLES else ())
+        window = path[r - BEFORE_SAMPLES : r + AFTER_SAMPLES].astype(np.float32)
+        signal, context = features.push(state, window, due)
         signals.append(signal)
         contexts.append(context)
     return {"signal": np.stack(signals), "context": np.stack(contexts)}
@@ -224,7 +239,7 @@ def _network(trial: Trial) -> list[str]:
     shifts = ", ".join(f"{label} {trial.bias[LABELS.index(label)]:+g}" for label in "SV")
     return [
         f"{trial.parameters} parameters: four convolutions over the beat and its difference to the person's running "
-        "normal beat, beside a small net over rhythm and shape scalars. Causal: complete 0.6 s after R.",
+        f"normal beat, beside a small net over rhythm and shape scalars. Causal: complete {DECIDE_S:g} s after R.",
         "8 bit: U8 activations, S8 weights per channel (7 bits used), min-max calibration. A beat's answer is the same "
         "bits in any batch.",
         f"Q stands for a detection with no beat under it. Left out: {left_out}.",

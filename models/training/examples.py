@@ -16,8 +16,10 @@ import numpy.typing as npt
 from agent.signal.beat_features import AFTER_SAMPLES, BEFORE_SAMPLES, CONTEXT, SIGNAL_SHAPE, BeatFeatures
 from agent.signal.beats import QrsDetector
 from agent.signal.filters import MORPHOLOGY_DELAY, EcgFilters
+from agent.signal.pending import DueBeat, PendingBeats
 from agent.signal.resample import ANALYSIS_RATE_HZ, Resampler
 from models.training.datasets import RHYTHM_RATE_HZ, Recording
+from models.training.simulated_rhythms import seeded, simulate
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -28,7 +30,6 @@ IGNORED = -1
 NOT_S = len(LABELS)
 """A beat in atrial fibrillation: normal or ventricular, but never supraventricular ectopic."""
 MATCH_S = 0.150
-NS_PER_SAMPLE = 4_000_000
 _NOISE_PIECE_S = 40.0
 _ENOUGH_ECTOPY = 20
 
@@ -74,7 +75,10 @@ def variant(recording: Recording, number: int, noise: dict[str, Float64]) -> Var
 
     1: a mix of both leads. 2: the analysis lead with noise, gain and another rate. 3: another mix, noisy, inverted.
     4: the analysis lead with most normal beats cut out, so that ectopy becomes frequent, often the majority.
+    From 5 on: the person's beats in an invented rhythm, half of them noisy; where there are too few, as 1.
     """
+    if number >= 5 and (simulated := simulate(recording, seeded(recording, number))):
+        return _as_played(simulated, number, noise)
     rng = np.random.default_rng([number, zlib.crc32(recording.record.patient.encode())])
     if number == 4:
         recording = dense(recording, rng)
@@ -91,6 +95,14 @@ def variant(recording: Recording, number: int, noise: dict[str, Float64]) -> Var
         signal = -signal
     signal = signal * float(np.exp(rng.uniform(-0.7, 0.7)))
     return Variant(recording, signal, recording.rate_hz * stretch, stretch)
+
+
+def _as_played(simulated: Recording, number: int, noise: dict[str, Float64]) -> Variant:
+    rng = np.random.default_rng([number, 1, zlib.crc32(simulated.record.patient.encode())])
+    signal = simulated.signals[:, 0]
+    if rng.random() < 0.5:
+        signal = signal + _noise_track(signal, simulated.rate_hz, noise, rng)
+    return Variant(simulated, signal * float(np.exp(rng.uniform(-0.5, 0.5))), simulated.rate_hz, 1.0)
 
 
 def dense(recording: Recording, rng: np.random.Generator) -> Recording:
@@ -137,19 +149,23 @@ def _noise_track(signal: Float64, rate_hz: float, noise: dict[str, Float64], rng
     return track
 
 
-def stream(signal: Float64, rate_hz: float, chunk_s: float = 10.0) -> tuple[list[int], Float64]:
-    """R positions of confirmed beats (samples at 250 Hz) and the morphology path of a recording, played in chunks."""
+def stream(signal: Float64, rate_hz: float, chunk_s: float = 10.0) -> tuple[list[DueBeat], Float32]:
+    """Confirmed beats as they became due (samples at 250 Hz) and the morphology path of a recording, in chunks."""
     resampler, filters, detector = Resampler(rate_hz), EcgFilters(), QrsDetector()
     filter_state, detector_state = filters.new_state(), detector.new_state()
-    beats: list[int] = []
-    paths: list[Float64] = []
+    pending = PendingBeats()
+    beats: list[DueBeat] = []
+    paths: list[Float32] = []
+    count = 0
     step = max(1, round(chunk_s * rate_hz))
     for start in range(0, len(signal), step):
         chunk = resampler.push(signal[start : start + step])
         detection, morphology = filters.push([filter_state], chunk[None])
-        marks = detector.push([detector_state], detection, morphology)
-        beats += [mark.r_index for mark in marks[0] if mark.status == "confirmed"]
-        paths.append(morphology[0])
+        for mark in detector.push([detector_state], detection, morphology)[0]:
+            pending.note(mark)
+        count += len(chunk)
+        beats += pending.take_due(count)
+        paths.append(morphology[0].astype(np.float32))
     return beats, np.concatenate(paths)
 
 
@@ -161,7 +177,9 @@ def examples_of(recording: Recording, number: int, noise: dict[str, Float64]) ->
     scale = ANALYSIS_RATE_HZ / (recording.rate_hz * seen.stretch)
     reference = np.round(recording.beat_samples * scale).astype(np.int64)
     unscored = [(start * scale, end * scale) for start, end in recording.unscored]
-    labels = match(np.array(beats, dtype=np.int64), reference, recording.beat_classes, unscored)
+    labels = match(
+        np.array([beat.r_index for beat in beats], dtype=np.int64), reference, recording.beat_classes, unscored
+    )
     return featurize(beats, morphology, labels, recording.record.patient)
 
 
@@ -175,27 +193,25 @@ def rhythm_examples(rhythms: list[tuple[str, str, Float64]]) -> list[Examples]:
     return parts
 
 
-def featurize(beats: list[int], morphology: Float64, labels: npt.NDArray[np.int8], patient: str) -> Examples:
-    """Features of beats at `beats` (samples at 250 Hz); those without a whole window are left out."""
+def featurize(beats: list[DueBeat], morphology: Float32, labels: npt.NDArray[np.int8], patient: str) -> Examples:
+    """Features of beats (samples at 250 Hz); those before whose R peak the path is too short are left out."""
     features = BeatFeatures()
     state = features.new_state()
     kept = [
-        (r, label)
-        for r, label in zip(beats, labels.tolist(), strict=True)
-        if r + MORPHOLOGY_DELAY >= BEFORE_SAMPLES and r + MORPHOLOGY_DELAY + AFTER_SAMPLES <= len(morphology)
+        (beat, label)
+        for beat, label in zip(beats, labels.tolist(), strict=True)
+        if beat.r_index + MORPHOLOGY_DELAY >= BEFORE_SAMPLES
     ]
     signal = np.empty((len(kept), *SIGNAL_SHAPE), dtype=np.float16)
     context = np.empty((len(kept), len(CONTEXT)), dtype=np.float32)
-    for i, (r, _) in enumerate(kept):
-        at = r + MORPHOLOGY_DELAY
-        signal[i], context[i] = features.push(
-            state, morphology[at - BEFORE_SAMPLES : at + AFTER_SAMPLES], r * NS_PER_SAMPLE
-        )
+    for i, (beat, _) in enumerate(kept):
+        at = beat.r_index + MORPHOLOGY_DELAY
+        signal[i], context[i] = features.push(state, morphology[at - BEFORE_SAMPLES : at + AFTER_SAMPLES], beat)
     return Examples(
         signal,
         context,
         np.array([label for _, label in kept], dtype=np.int8),
-        np.array([r / ANALYSIS_RATE_HZ for r, _ in kept], dtype=np.float32),
+        np.array([beat.r_index / ANALYSIS_RATE_HZ for beat, _ in kept], dtype=np.float32),
         np.full(len(kept), patient),
     )
 

@@ -23,7 +23,7 @@ _S = LABELS.index("S")
 class Recipe:
     """Everything that decides how a network is fitted, besides the examples."""
 
-    steps: int = 500
+    steps: int = 600
     batch: int = 512
     learning_rate: float = 3e-3
     weight_decay: float = 0.02
@@ -89,11 +89,17 @@ def draw_weights(examples: Examples, recipe: Recipe) -> npt.NDArray[np.float64]:
     return shares
 
 
-def fit(examples: Examples, recipe: Recipe, seed: int, report: Callable[[str], None] = lambda _: None) -> BeatNetwork:
-    """A network fitted to `examples`; the same seed and machine give the same network."""
+def fit(
+    examples: Examples,
+    recipe: Recipe,
+    seed: int,
+    report: Callable[[str], None] = lambda _: None,
+    network: nn.Module | None = None,
+) -> BeatNetwork:
+    """A network fitted to `examples`; the same seed and machine give the same network. `network`: of another kind."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    network = BeatNetwork(examples.context.shape[1])
+    network = network or BeatNetwork(examples.context.shape[1])
     optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, recipe.learning_rate, total_steps=recipe.steps, pct_start=0.2
