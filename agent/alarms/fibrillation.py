@@ -77,7 +77,7 @@ class Fibrillation:
         if self._onset_ns is None and mean >= self.on_at:
             return self._begin(seen, mean)
         if self._onset_ns is not None and mean < self.OFF_AT:
-            return self._end(seen.at_ns, "Rhythm no longer suggestive of ventricular fibrillation or very fast tachycardia")
+            return self._end(
                 seen.at_ns, "Rhythm no longer suggestive of ventricular fibrillation, flutter or very fast tachycardia"
             )
         return []
