@@ -209,11 +209,14 @@ class PatientState:
 
 def _order(seen: Observation) -> tuple[int, int, int]:
     """By the time it was known; at the same time quality first, so that it gates the beats, in the order of their R
-    peaks; and what was asked about a window last."""
+    peaks; then what was asked about a window; and last that the signal is lost: beats still waiting then end nothing
+    that the loss began."""
     match seen:
         case Beat():
             return (seen.at_ns, 1, seen.r_ns)
         case Prediction():
             return (seen.at_ns, 2, 0)
+        case SignalLost():
+            return (seen.at_ns, 3, 0)
         case _:
             return (seen.at_ns, 0, 0)

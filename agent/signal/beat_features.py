@@ -21,8 +21,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from agent.signal.beat_surroundings import SurroundingsState, irregularity, p_clusters, upper_median, waits
+from agent.signal.beat_surroundings import SurroundingsState, irregularity, p_clusters, waits
 from agent.signal.filters import MORPHOLOGY_DELAY
+from agent.signal.likeness import centred, compare, similarity, upper_median
 from agent.signal.pending import DECIDE_SAMPLES, FOLLOWER_SAMPLES, DueBeat
 from models.vocabulary import BEAT_CONTEXT
 
@@ -147,9 +148,9 @@ class BeatFeatures:
         rr, log_rr = self._interval(state, due.r_index)
 
         cores = x[_SHIFTED_CORES]
-        similarity = _similarity(cores, state.cores)
-        best_shift = similarity.argmax(axis=0)
-        by_cluster = similarity.max(axis=0)
+        likeness = similarity(cores, state.cores)
+        best_shift = likeness.argmax(axis=0)
+        by_cluster = likeness.max(axis=0)
         cluster = self._assign(state, by_cluster, cores[2])
         if state.beats == 0:
             by_cluster[cluster], best_shift[cluster] = 1.0, 2
@@ -171,7 +172,7 @@ class BeatFeatures:
         image *= 4.0 / _amplitude(state, normal)
         np.arcsinh(image, out=image)
 
-        p_normal = _centred(reference[_P])
+        p_normal = centred(reference[_P])
         context = [
             *rr,
             *self._shape_context(state, aligned, shape, (cluster, normal), by_cluster, p_normal),
@@ -273,8 +274,8 @@ class BeatFeatures:
         size, width, slope = shape
         normal_size, normal_width, normal_slope = state.shape[normal].tolist()
         t, t_normal = x[_T], reference[_T]
-        p_correlation, p_difference, p_energy, p_energy_normal = _compare(_centred(x[_P]), p_normal)
-        t_correlation, t_difference, _, _ = _compare(t, t_normal)
+        p_correlation, p_difference, p_energy, p_energy_normal = compare(centred(x[_P]), p_normal)
+        t_correlation, t_difference, _, _ = compare(t, t_normal)
         bends = x[2:] - 2.0 * x[1:-1] + x[:-2]
         own = float(state.weight[cluster])
         return [
@@ -308,8 +309,8 @@ class BeatFeatures:
         """Irregularity, and the P region without the T wave before it; updates the memory of P waves."""
         amplitude = _amplitude(state, normal)
         ring = state.rr_log
-        p = _centred(without_t[_P])
-        correlation, difference, energy, _ = _compare(p, p_normal)
+        p = centred(without_t[_P])
+        correlation, difference, energy, _ = compare(p, p_normal)
         before = without_t[: _P.stop]
         core = x[_CORE]
         like_last = 2.0 * float(core @ state.last_core)
@@ -345,8 +346,8 @@ class BeatFeatures:
         y = np.float32(0.5) * (window[at : at + _FOLLOWER : 2] + window[at + 1 : at + _FOLLOWER : 2])
         y -= np.partition(y, len(y) // 2)[len(y) // 2]
         reference = state.full[normal]
-        likeness = _similarity(y[_SHIFTED_CORES], np.stack((reference[_CORE], x[_CORE])))
-        correlation, difference, _, _ = _compare(_centred(y[_P]), p_normal)
+        likeness = similarity(y[_SHIFTED_CORES], np.stack((reference[_CORE], x[_CORE])))
+        correlation, difference, _, _ = compare(centred(y[_P]), p_normal)
         return [
             *intervals,
             3.0 * float(likeness[:, 0].max()),
@@ -380,20 +381,8 @@ class BeatFeatures:
         state.shape[cluster] += rate * (np.array(shape) - state.shape[cluster])
 
 
-def _centred(x: Float32) -> Float32:
-    centred: Float32 = x - _sum(x) / np.float32(len(x))
-    return centred
-
-
 def _amplitude(state: FeatureState, normal: int) -> float:
     return max(float(state.shape[normal, 0]), _MIN_AMPLITUDE_MV)
-
-
-def _similarity(cores: Float32, templates: Float32) -> Float64:
-    """(shifts, clusters): 2 a·b / (a·a + b·b), which is 1 for equal shape and size, and falls with either."""
-    energy = _sum(cores * cores, axis=1)[:, None] + _sum(templates * templates, axis=1)
-    similarity: Float64 = (2.0 * (cores @ templates.T) / (energy + np.float32(1e-6))).astype(np.float64)
-    return similarity
 
 
 def _qrs_shape(x: Float32) -> tuple[float, float, float]:
@@ -403,11 +392,3 @@ def _qrs_shape(x: Float32) -> tuple[float, float, float]:
     peak = max(high, -low, 1e-3)
     width = float(_sum(np.abs(core))) / peak
     return high - low, max(width, 1.0), float(np.abs(core[1:] - core[:-1]).max())
-
-
-def _compare(a: Float32, b: Float32) -> tuple[float, float, float, float]:
-    """Correlation, RMS of the difference, and RMS of each."""
-    aa, bb, ab = float(a @ a), float(b @ b), float(a @ b)
-    n = len(a)
-    difference = math.sqrt(max(aa + bb - 2.0 * ab, 0.0) / n)
-    return ab / math.sqrt(aa * bb + 1e-12), difference, math.sqrt(aa / n), math.sqrt(bb / n)

@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from agent.signal.likeness import upper_median
+
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 
@@ -76,13 +78,6 @@ def irregularity(state: SurroundingsState, ring: Float64) -> list[float]:
         12.0 * q75,
         16.0 * min(medians8),
     ]
-
-
-def upper_median(values: Float64) -> float:
-    """The upper median."""
-    ordered = values.copy()
-    ordered.sort()
-    return float(ordered[len(ordered) // 2])
 
 
 def p_clusters(state: SurroundingsState, p: Float32, p_normal: Float32, log_ratio: float, late: bool) -> list[float]:
