@@ -29,7 +29,7 @@ class AtrialFibrillation:
 
     name: str
     longer_than_s: float = 30.0
-    ABOVE = 0.6
+    ABOVE = 0.8
     BELOW = 0.4
     MEMORY_S = 20.0
     """Time constant of the mean."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 
 from agent.alarms.alert import AlertEvent, Phase
-from agent.evaluate.reference import rhythm_spans
+from agent.evaluate.reference import OTHER, UNKNOWN, rhythm_spans
 from agent.evaluate.report import Report, in_processes, seen_in_training
 from agent.inference import shipped_models
 from agent.ingest.replay import EPOCH_NS
@@ -35,8 +35,9 @@ DATABASES = ("vfdb", "cudb", "mitdb")
 RULE = "ventricular_fibrillation"
 DECIDING_S = 3.0
 """A window is what its last seconds are; what lies before them is context."""
-KIND_OF = {"VFL": "VF", "SLOW_VT": MIXED, "": MIXED}
-"""Kinds of rhythm that are scored under another name, or not at all; every other rhythm keeps its own."""
+KIND_OF = {"VFL": "VF", "SLOW_VT": MIXED, UNKNOWN: OTHER}
+"""Rhythms scored under another name, or not at all; every other keeps its own. Before the first change is the person's
+own rhythm."""
 CSV_HEADER = ("record", "start_s", "end_s", "p_shockable", "label")
 GOALS = {"VF": 0.90, "VT": 0.75, "N": 0.99}
 """AHA: one-sided 90 % lower bounds, of sensitivity for VF and VT, of specificity for sinus rhythm ..."""
@@ -54,6 +55,8 @@ class VfResult:
     """Per kind of rhythm, windows called right."""
     alarms: AlarmScore
     coverage: float
+    usable: Share
+    """Windows that passed the quality gate: the alarm passes over the others, and they are not scored."""
     rows: tuple[tuple[str, float, float, float, str], ...]
 
     @property
@@ -94,6 +97,7 @@ def scored(database: str, record: str, spans: Sequence[RhythmSpan], seen: Observ
     labels = model.pack.labels if model else ()
     stops = [_seconds(one.at_ns) for one in said]
     kinds = window_kinds(spans, [stop - DECIDING_S for stop in stops], stops)
+    scored_kinds = [kind if one.usable else MIXED for one, kind in zip(said, kinds, strict=True)]
     called = [one.label == "shockable" for one in said]
     rows = tuple(
         (record, round(_seconds(one.start_ns), 3), stop, one.probabilities[labels.index("shockable")], kind)
@@ -102,9 +106,10 @@ def scored(database: str, record: str, spans: Sequence[RhythmSpan], seen: Observ
     return VfResult(
         database,
         record,
-        window_shares(kinds, called),
+        window_shares(scored_kinds, called),
         score_alarms(spans, alarms_of(seen.events, end_s)),
         seen.coverage,
+        Share(sum(one.usable for one in said), len(said)),
         rows,
     )
 
@@ -132,6 +137,7 @@ def _table(database: str, results: Sequence[VfResult]) -> tuple[str, dict[str, o
         for kind, share in result.shares.items():
             shares[kind] = shares.get(kind, Share(0, 0)) + share
     quiet = sum((share for kind, share in shares.items() if kind not in {"VF", "VT"}), Share(0, 0))
+    usable = sum((result.usable for result in results), Share(0, 0))
     alarms = AlarmScore((), 0, 0, 0.0)
     for result in results:
         alarms = alarms.add(result.alarms)
@@ -155,7 +161,8 @@ def _table(database: str, results: Sequence[VfResult]) -> tuple[str, dict[str, o
         f"alarm within 10 s of onset in {in_time.part} of {in_time.of} fresh episodes of 10 s and more "
         f"({alarms.covered} began under an alarm already on)",
         f"false alarms {alarms.false_alarms} in {alarms.quiet_s / 3600:.2f} h: {alarms.false_per_hour:.2f} an hour",
-        f"coverage {100 * sum(r.coverage for r in results) / len(results):.2f} % of the time passed the quality gate",
+        f"coverage {100 * sum(r.coverage for r in results) / len(results):.2f} % of the time passed the quality gate; "
+        f"of the windows {100 * usable.value:.2f} % did, and only those are scored",
         "worst: "
         + ", ".join(f"{r.record} (Se {100 * r.fibrillation.value:.0f} of {r.fibrillation.of})" for r in worst)
         + "; most false alarms: "

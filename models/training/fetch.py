@@ -11,15 +11,16 @@ import io
 import sys
 import urllib.request
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from models.training.datasets import DS1, NOISE, SVDB
 from models.training.rhythm_records import AFDB, NSRDB, cinc2017_names
-from models.training.vf_records import CUDB, VFDB
+from models.training.vf_records import CINC2015, CUDB, VFDB
 
 PHYSIONET = "https://physionet.org/files"
+CINC2015_ALARMS = "challenge-2015/1.0.0/training/ALARMS"
 CINC2017 = "challenge-2017/1.0.0"
 TIMEOUT_S = 60.0
 
@@ -44,6 +45,7 @@ PARTS = (
     Part("cudb/1.0.0", "cudb", tuple(CUDB)),
     Part("nstdb/1.0.0", "noise", NOISE, ("hea", "dat")),
     Part("afdb/1.0.0", "afdb_annotations_only", AFDB, ("hea", "atr", "qrs")),
+    Part("challenge-2015/1.0.0/training", "cinc2015", CINC2015, ("hea", "mat")),
     Part("nsrdb/1.0.0", "nsrdb_annotations_only", NSRDB, ("hea", "atr")),
 )
 
@@ -54,12 +56,13 @@ def fetch(data: Path, physionet: str = PHYSIONET) -> int:
     for part in PARTS:
         for file in part.files():
             came += _file(f"{physionet}/{part.project}/{file}", data / part.folder / file)
+    _listed(f"{physionet}/{CINC2015_ALARMS}", data / "cinc2015" / "ALARMS", CINC2015)
     return came + _cinc2017(data / "cinc2017", physionet)
 
 
 def _cinc2017(folder: Path, physionet: str) -> int:
     """One archive holds all; only the listed recordings are unpacked and named in the table of labels."""
-    table, names = folder / "REFERENCE-v3.csv", cinc2017_names()
+    names = cinc2017_names()
     wanted = {f"{name}.{ending}" for name in names for ending in ("hea", "mat")}
     missing = {file for file in wanted if not (folder / "training2017" / file).exists()}
     if missing:
@@ -69,11 +72,18 @@ def _cinc2017(folder: Path, physionet: str) -> int:
             name = member.rpartition("/")[2]
             if name in missing:
                 (folder / "training2017" / name).write_bytes(archive.read(member))
-    if not table.exists():
-        rows = _get(f"{physionet}/{CINC2017}/REFERENCE-v3.csv").decode("ascii").split()
-        listed = set(names)
-        table.write_text("\n".join(row for row in rows if row.split(",")[0] in listed) + "\n", encoding="ascii")
+    _listed(f"{physionet}/{CINC2017}/REFERENCE-v3.csv", folder / "REFERENCE-v3.csv", names)
     return len(missing)
+
+
+def _listed(url: str, path: Path, names: Iterable[str]) -> None:
+    """Of a table with a recording's name first in each row, the rows of `names`."""
+    if path.exists():
+        return
+    listed = set(names)
+    rows = [row for row in _get(url).decode("ascii").split() if row.split(",")[0] in listed]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(rows) + "\n", encoding="ascii")
 
 
 def _file(url: str, path: Path) -> int:

@@ -56,13 +56,13 @@ def test_the_onset_is_the_middle_of_the_first_window_that_was_fibrillation() -> 
     assert raised.onset_ns == (124 - 15) * NS
 
 
-def test_it_is_raised_when_it_has_held_half_a_minute_and_not_before() -> None:
+def test_after_sinus_rhythm_it_is_raised_when_it_has_held_for_half_a_minute_to_a_minute() -> None:
     sinus, af = windows((0, 120, 0.02)), windows((120, 200, 0.98))
     one = rule()
     assert run(one, [START, *sinus]) == []
     known = [(seen.at_ns, run(one, [seen])) for seen in af]
     at_ns, (raised,) = next((at_ns, found) for at_ns, found in known if found)
-    assert 30 <= (at_ns - raised.onset_ns) / NS < 30 + HOP_S
+    assert 30 <= (at_ns - raised.onset_ns) / NS <= 60
 
 
 START = SignalStart(0)
