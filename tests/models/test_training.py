@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("torch", reason="training needs the [train] extra: torch is absent")
 pytest.importorskip("onnxscript", reason="training needs the [train] extra: onnxscript is absent")
 
+from agent.signal.beat_features import CONTEXT
 from models.training import datasets, scores
 from models.training.datasets import DS1, SVDB, Record, Recording, RefusedRecordError
 from models.training.examples import (
@@ -173,3 +174,23 @@ def test_score_counts_beats_that_were_never_detected() -> None:
     counts = scores.confusion(np.array([1, 1, 0, 2], dtype=np.int8), np.array([1, 0, 1, 2]))
     assert str(scores.score(counts, "S")) == "50.0 / 50.0"
     assert str(scores.score(counts, "S", missed=2)) == "25.0 / 50.0"
+
+
+def test_the_past_of_a_beat_is_that_of_the_beats_before_it(people: list[Examples]) -> None:
+    from models.training.compare import BEATS, SEEN, with_past
+
+    wide = with_past(people[0])
+    at = [CONTEXT.index(name) for name in SEEN]
+    past = wide.context[:, len(CONTEXT) :].reshape(-1, BEATS, len(SEEN))
+    assert wide.context[:, : len(CONTEXT)].tobytes() == people[0].context.tobytes()
+    assert np.array_equal(past[40], people[0].context[40 - BEATS + 1 : 41][:, at])
+    assert not past[0, :-1].any()
+
+
+def test_every_kind_of_network_answers_a_beat(people: list[Examples]) -> None:
+    from models.training.compare import KINDS, with_past
+    from models.training.network import logits_of
+
+    for kind, make in KINDS.items():
+        examples = people[0] if kind == "convolution" else with_past(people[0])
+        assert logits_of(make().eval(), examples).shape == (len(examples), len(LABELS))
