@@ -24,7 +24,7 @@ from agent.alarms.observation import (
     SignalStart,
 )
 from agent.explanation import explained
-from agent.inference import Inputs, Models, stacked
+from agent.inference import Inputs, Models, ruled_out, stacked
 from agent.patient import PatientState, Person
 from agent.signal.beat_features import AFTER_SAMPLES, BEFORE_SAMPLES, BeatFeatures
 from agent.signal.beats import BeatMark, QrsDetector
@@ -39,7 +39,9 @@ from agent.stream_state import StreamState
 from agent.windows import KEPT_SAMPLES, QUESTIONS, SECOND_OPINION, Question
 from firmware_bridge.chunk import NS_PER_S, Chunk, Gap, Stream
 
-SNAPSHOT_FORMAT = 1
+SNAPSHOT_FORMAT = 2
+FIBRILLATES_FROM = 0.7
+"""Probability of atrial fibrillation from which early beats are taken for part of it."""
 
 
 @dataclass(slots=True)
@@ -104,8 +106,8 @@ class Engine:
                 if queue and (piece := self._open(self.patients[patient_id], queue.pop(0), events, now_ns))
             ]
             self._condition(pieces)
-            self._classify(pieces)
             self._ask(pieces)
+            self._classify(pieces)
             self._decide(pieces, events, now_ns)
         if now_ns is not None:
             self._let_time_pass(now_ns, events)
@@ -225,19 +227,21 @@ class Engine:
     def _classify(self, pieces: list[_Piece]) -> None:
         """One batch over the beats of all patients that are due."""
         beats = [
-            (piece.patient, *self._features_of(piece, due))
+            (piece, *self._features_of(piece, due))
             for piece in pieces
             for due in piece.track.pending.take_due(piece.track.count)
         ]
         model, windows = self._models.beat, [inputs for _, _, inputs in beats if inputs is not None]
         answers = iter(model.answer(stacked(windows)) if model and windows else ())
-        for patient, beat, inputs in beats:
+        for piece, beat, inputs in beats:
             said = next(answers, None) if inputs is not None else None
-            if said is None or inputs is None:
-                patient.waiting.append(beat)
+            if model is None or said is None or inputs is None:
+                piece.patient.waiting.append(beat)
                 continue
+            if said.label == "S" and _fibrillates(piece, beat.at_ns):
+                said = ruled_out(said, model.pack.labels, "S")
             kept = {name: value.astype(np.float16) for name, value in inputs.items()} if said.label != "N" else None
-            patient.waiting.append(
+            piece.patient.waiting.append(
                 replace(beat, label=said.label, probability=said.probability, unsure=said.unsure, inputs=kept)
             )
 
@@ -373,6 +377,15 @@ class Engine:
             return False
         self.patients[patient_id] = patient
         return True
+
+
+def _fibrillates(piece: _Piece, at_ns: int) -> bool:
+    """Whether the rhythm last said by then is atrial fibrillation, in which no beat is a premature one of the atria."""
+    last = piece.patient.predictions.get("rhythm")
+    for seen in piece.seen:
+        if isinstance(seen, Prediction) and seen.task == "rhythm" and seen.at_ns <= at_ns:
+            last = seen
+    return last is not None and last.usable and last.label == "A" and last.probability >= FIBRILLATES_FROM
 
 
 def _ended(question: Question, pieces: Sequence[_Piece]) -> list[tuple[_Piece, int]]:

@@ -78,6 +78,18 @@ class PackModel:
         ]
 
 
+def ruled_out(answer: Answer, labels: Sequence[str], label: str) -> Answer:
+    """The answer where `label` is known to be wrong: the likeliest of the others, their probabilities made to sum to 1.
+
+    It is unsure: the model itself thought otherwise.
+    """
+    left = [0.0 if name == label else share for name, share in zip(labels, answer.probabilities, strict=True)]
+    total = sum(left)
+    shares = tuple(share / total for share in left) if total > 0 else answer.probabilities
+    best = max(range(len(shares)), key=shares.__getitem__)
+    return Answer(labels[best], shares[best], shares, unsure=True)
+
+
 def stacked(windows: Sequence[Inputs]) -> Inputs:
     """The inputs of several windows, at least one, as a batch."""
     return {name: np.stack([window[name] for window in windows]) for name in windows[0]}

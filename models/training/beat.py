@@ -20,7 +20,13 @@ import numpy.typing as npt
 import onnxruntime
 import torch
 
-from models.pack import PACKS, load, probabilities, verify
+from agent.engine import FIBRILLATES_FROM
+from agent.inference import Models, PackModel
+from agent.ingest.replay import EPOCH_NS
+from agent.replay import observe
+from agent.signal.pending import DECIDE_S
+from firmware_bridge.chunk import NS_PER_S
+from models.pack import PACKS, load, probabilities, shipped, verify
 from models.training import beat_card, card, conformal, datasets, export, scores
 from models.training.datasets import Record
 from models.training.examples import LABELS, Examples, concatenate, examples_of, reference_counts, rhythm_examples
@@ -88,6 +94,20 @@ def cross_validate(plain: Examples, extra: Examples, folds: list[frozenset[str]]
     )
 
 
+def known_fibrillation(data: Path, records: list[Record], examples: Examples) -> npt.NDArray[np.bool_]:
+    """Which beats the shipped rhythm pack, streamed, calls part of atrial fibrillation when they are classified."""
+    rhythm = PackModel(load(shipped("rhythm")))
+    fibrillates = np.zeros(len(examples), dtype=np.bool_)
+    for record in records:
+        own = np.flatnonzero(examples.patient == record.patient)
+        said = observe(data / record.database / record.name, Models(rhythm=rhythm)).predictions
+        known_s = np.array([(one.at_ns - EPOCH_NS) / NS_PER_S for one in said])
+        is_af = np.array([one.usable and one.label == "A" and one.probability >= FIBRILLATES_FROM for one in said])
+        last = np.searchsorted(known_s, examples.time_s[own] + DECIDE_S, side="right") - 1
+        fibrillates[own] = (last >= 0) & is_af[np.maximum(last, 0)]
+    return fibrillates
+
+
 def convert(network: BeatNetwork, train: Examples, folder: Path) -> tuple[Path, Path]:
     """Write beat.onnx (8 bit) and beat.float.onnx into `folder`; return both paths."""
     inputs = inputs_of(_calibration_rows(train))
@@ -137,19 +157,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, help="folder with mitdb/, svdb/, noise/ and cinc2017/")
     parser.add_argument("--out", type=Path, default=PACKS, help="folder to write the pack into (default: the shipped)")
     parser.add_argument("--quick", action="store_true", help="few steps and no variants: to see that it works")
-    parser.add_argument("--fetch", action="store_true", help="download missing mitdb and svdb records from PhysioNet")
     options = parser.parse_args(arguments)
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     records = datasets.beat_records()
-    if options.fetch:
-        datasets.fetch(options.data, records)
     recipe = replace(Recipe(), steps=150) if options.quick else Recipe()
 
     start = time.monotonic()
     plain, extra = gather(options.data, records, 1 if options.quick else VARIANTS)
     say(f"{len(plain)} beats and {len(extra)} more to learn from, after {time.monotonic() - start:.0f} s")
     held_out = cross_validate(plain, extra, datasets.folds(records, FOLDS, SEED), recipe)
-    bias = scores.operating_point(held_out.quantized, held_out.examples.label)
+    in_fibrillation = known_fibrillation(options.data, records, held_out.examples)
+    ruled = beat_card.without_s(held_out.quantized, in_fibrillation)
+    bias = scores.operating_point(ruled, held_out.examples.label)
     temperature = scores.temperature(held_out.quantized + bias, held_out.examples.label)
     everything = concatenate([plain, extra])
     network = fit(everything, recipe, SEED, say)
@@ -170,6 +189,7 @@ def main(arguments: list[str] | None = None) -> int:
             truth=held_out.examples,
             float_logits=held_out.logits + bias,
             int8_logits=held_out.quantized + bias,
+            in_fibrillation=in_fibrillation,
             reference=[reference_counts(datasets.read(options.data, record), scores.LEARNING_S) for record in records],
             agreement=export.agreement(exported, inputs_of(held_out.examples)),
             conformal=conformal.thresholds(said, held_out.examples.label, LABELS),

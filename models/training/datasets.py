@@ -215,16 +215,6 @@ def read_rhythms(data: Path) -> list[tuple[str, str, Float64]]:
     ]
 
 
-def fetch(data: Path, records: Sequence[Record]) -> None:
-    """Download the records that are not in `data` yet from PhysioNet."""
-    for record in records:
-        folder = data / record.database
-        files = [f"{record.name}.{ending}" for ending in ("hea", "dat", "atr")]
-        if not all((folder / file).exists() for file in files):
-            folder.mkdir(parents=True, exist_ok=True)
-            wfdb.dl_files(record.database, str(folder), files)
-
-
 def _fibrillation(
     symbols: npt.NDArray[np.str_], samples: npt.NDArray[np.int64], length: int
 ) -> tuple[tuple[int, int], ...]:

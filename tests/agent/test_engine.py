@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent.alarms.alert import AlertEvent, Phase
+from agent.alarms.observation import Beat, BeatStatus
 from agent.engine import Engine
-from agent.inference import Models, shipped_models
+from agent.inference import Answer, Models, PackModel, ruled_out, shipped_models
 from agent.ingest.simulate import Episode, Rhythm, SimulatedPatient
 from agent.patient import Person
 from agent.uplink.messages import canonical_json
@@ -128,6 +129,42 @@ def test_a_ventricular_run_shows_what_of_each_beat_spoke_for_it(recorded: list[C
     r_ns = {beat.t_ns for beat in run.evidence.beats if beat.label == "V"}
     assert {one.t0_ns + NS_PER_S // 2 for one in made} <= r_ns
     assert min(max(one.falls) for one in made) > 0.1
+
+
+def test_what_is_ruled_out_leaves_its_share_to_the_others() -> None:
+    said = ruled_out(Answer("S", 0.5, (0.3, 0.5, 0.1, 0.1), unsure=False), ("N", "S", "V", "Q"), "S")
+    assert (said.label, said.unsure) == ("N", True)
+    assert said.probabilities == pytest.approx((0.6, 0.0, 0.2, 0.2))
+
+
+class AlwaysS:
+    """A beat network to which every beat is a premature one of the atria."""
+
+    name = "always S"
+
+    def run(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
+        return np.tile(np.array([[1.0, 5.0, 0.0, 0.0]], dtype=np.float32), (len(inputs["signal"]), 1))
+
+
+def test_in_atrial_fibrillation_no_beat_is_called_premature(models: Models) -> None:
+    patient = SimulatedPatient(3, script=(Episode(Rhythm.SINUS, 30.0), Episode(Rhythm.ATRIAL_FIBRILLATION, 60.0)))
+    stream, seen = patient.stream(), []
+    assert models.beat is not None
+    always_s = PackModel(models.beat.pack, AlwaysS())
+    engine = Engine(
+        [Person(stream.patient, (stream,))],
+        Models(beat=always_s, rhythm=models.rhythm),
+        watch=lambda _, observation: seen.append(observation),
+    )
+    chunks = list(patient.chunks())
+    for chunk in chunks:
+        engine.step([chunk])
+    beats = [one for one in seen if isinstance(one, Beat) and one.status is BeatStatus.CONFIRMED]
+    began_ns = chunks[0].t0_ns + 30 * NS_PER_S
+    before = {beat.label for beat in beats if beat.r_ns < began_ns and beat.label}
+    after = {(beat.label, beat.unsure) for beat in beats if beat.r_ns > began_ns + 40 * NS_PER_S}
+    assert before == {"S"}
+    assert after == {("N", True)}
 
 
 def test_a_snapshot_is_small(recorded: list[Chunk], models: Models) -> None:
