@@ -212,7 +212,7 @@ def _protocol(trial: Trial) -> str:
         "found on these same held-out answers: two numbers and one, over all people. The network that ships was fitted "
         "once, to everybody; no score of it exists here, and the blind halves of the databases were not looked at. As "
         "the agent uses it: where the rhythm pack last said atrial fibrillation, no beat is called S; that pack has "
-        "learnt the rhythm of these recordings (of svdb, which names none, that it is no fibrillation)."
+        "learnt the rhythms of these recordings (of svdb, which names none, that all but 804 and 867 have none)."
     )
 
 
