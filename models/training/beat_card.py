@@ -242,16 +242,16 @@ def _scores(trial: Trial) -> Table:
 
 
 def _worst(trial: Trial) -> Table:
-    wrong = trial.int8_logits.argmax(axis=1) != trial.truth.label
+    wrong = trial.agent_logits.argmax(axis=1) != trial.truth.label
     people, place = np.unique(trial.truth.patient, return_inverse=True)
     errors = np.bincount(place, weights=wrong, minlength=len(people))
     rows = []
     for i in np.argsort(-errors, kind="stable")[:WORST]:
         chosen = place == i
-        counts = confusion(trial.truth.label[chosen], trial.int8_logits[chosen].argmax(axis=1))
+        counts = confusion(trial.truth.label[chosen], trial.agent_logits[chosen].argmax(axis=1))
         s, v = score(counts, "S"), score(counts, "V")
         rows.append((str(people[i]), str(int(chosen.sum())), str(int(errors[i])), str(s), str(v)))
-    return Table(("record", "beats", "errors", "S Se / +P", "V Se / +P"), rows, before="Records with most errors:")
+    return Table(("record", "beats", "errors", "S Se / +P", "V Se / +P"), rows, before="Records with most errors, as the agent takes the answers:")
 
 
 def _network(trial: Trial) -> list[str]:
