@@ -298,7 +298,7 @@ def _network(trial: Trial) -> list[str]:
 def _limits() -> list[str]:
     return [
         "Other is whatever is neither sinus rhythm nor fibrillation by CinC 2017's labels, mostly ectopy and odd "
-        "rates; it is confused with sinus rhythm about one time in six.",
+        "rates; it is taken for sinus rhythm about one time in five.",
         "Fibrillation with a regular ventricular rate, and atrial flutter, are not told reliably.",
         "It learnt from a hand-held lead I recorder and from ambulatory recordings of decades ago; the long ones were "
         "few people.",
