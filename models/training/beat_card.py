@@ -251,7 +251,11 @@ def _worst(trial: Trial) -> Table:
         counts = confusion(trial.truth.label[chosen], trial.agent_logits[chosen].argmax(axis=1))
         s, v = score(counts, "S"), score(counts, "V")
         rows.append((str(people[i]), str(int(chosen.sum())), str(int(errors[i])), str(s), str(v)))
-    return Table(("record", "beats", "errors", "S Se / +P", "V Se / +P"), rows, before="Records with most errors, as the agent takes the answers:")
+    return Table(
+        ("record", "beats", "errors", "S Se / +P", "V Se / +P"),
+        rows,
+        before="Records with most errors, as the agent takes the answers:",
+    )
 
 
 def _network(trial: Trial) -> list[str]:
