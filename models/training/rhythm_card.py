@@ -211,9 +211,9 @@ def _protocol(trial: Trial) -> list[str]:
         "there the network sees only the reference beats, in a window every 8 s, its other inputs are noughts. "
         "svdb has no annotated rhythms: all of it is counted as none, which some of it may not be.",
         "The operating point (a constant added to three of the logits), the temperature and the conformal thresholds "
-        "were found on these same held-out answers of CinC 2017, and the alarm's limits on those of the long recordings, "
-        "so the tables flatter a little. The network that ships was fitted once, to everything; no score of it exists "
-        "here.",
+        "were found on these same held-out answers of CinC 2017, and the alarm's limits on those of the long "
+        "recordings, so the tables flatter a little. The network that ships was fitted once, to everything; no score of "
+        "it exists here.",
     ]
 
 
