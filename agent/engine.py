@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from agent import __version__
 from agent.alarms.alert import AlertEvent
@@ -240,7 +241,7 @@ class Engine:
                 continue
             if said.label == "S" and _fibrillates(piece, beat.at_ns):
                 said = ruled_out(said, model.pack.labels, "S")
-            kept = {name: value.astype(np.float16) for name, value in inputs.items()} if said.label != "N" else None
+            kept = None if said.label == "N" else _kept({name: value[None] for name, value in inputs.items()}, 0)
             piece.patient.waiting.append(
                 replace(beat, label=said.label, probability=said.probability, unsure=said.unsure, inputs=kept)
             )
@@ -276,7 +277,7 @@ class Engine:
                         probabilities=said.probabilities,
                         unsure=said.unsure,
                         usable=question.usable(track, end),
-                        inputs={name: value[row].astype(np.float16) for name, value in inputs.items()},
+                        inputs=_kept(inputs, row) if said.label in question.alarming else None,
                     )
                 )
 
@@ -386,6 +387,11 @@ def _fibrillates(piece: _Piece, at_ns: int) -> bool:
         if isinstance(seen, Prediction) and seen.task == "rhythm" and seen.at_ns <= at_ns:
             last = seen
     return last is not None and last.usable and last.label == "A" and last.probability >= FIBRILLATES_FROM
+
+
+def _kept(batch: Inputs, row: int) -> dict[str, npt.NDArray[np.float16]]:
+    """What a model was shown of one window, small enough to be kept until an alarm may need it."""
+    return {name: value[row].astype(np.float16) for name, value in batch.items()}
 
 
 def _ended(question: Question, pieces: Sequence[_Piece]) -> list[tuple[_Piece, int]]:

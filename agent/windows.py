@@ -35,6 +35,8 @@ class Question:
     """Seconds at a window's end that must pass the quality gate for its answer to count ..."""
     judged_share: float
     """... this share of them."""
+    alarming: frozenset[str]
+    """Answers on which an alarm may rest, and which must then be explained."""
     inputs: Callable[[Sequence[Place]], Mapping[str, Float32]]
     """The network's inputs for a batch of windows."""
 
@@ -82,6 +84,7 @@ SECOND_OPINION = Question(
     whole=True,
     judged_s=0,
     judged_share=0.0,
+    alarming=frozenset(),
     inputs=_qrs_inputs,
 )
 """The question whose answer is beats."""
@@ -92,6 +95,7 @@ QUESTIONS: dict[str, Question] = {
         whole=False,
         judged_s=round(rhythm_window.BEFORE_S),
         judged_share=0.8,
+        alarming=frozenset({"A"}),
         inputs=_rhythm_inputs,
     ),
     "vf": Question(
@@ -100,6 +104,7 @@ QUESTIONS: dict[str, Question] = {
         whole=True,
         judged_s=3,
         judged_share=1.0,
+        alarming=frozenset({"shockable"}),
         inputs=_vf_inputs,
     ),
 }

@@ -89,6 +89,10 @@ def open_network(pack: ModelPack, runtime: Runtime, cache: Path | None) -> OnnxB
     return OnnxBackend(pack, runtime, cache)
 
 
+MOST_ROWS = 64
+"""Rows of one run: what lies between the layers stays in the cache, and a ward costs no more memory than so many."""
+
+
 class OnnxBackend:
     """A pack's network in an ONNX Runtime session."""
 
@@ -128,11 +132,12 @@ class OnnxBackend:
         batch = check_inputs(inputs, self._shapes)
         if batch == 0:
             return np.empty((0, self._outputs), dtype=np.float32)
-        if self._one_row:
-            rows = [{name: array[i : i + 1] for name, array in inputs.items()} for i in range(batch)]
-            return np.concatenate([self._session.run(None, row)[0] for row in rows])
-        logits: Float32 = self._session.run(None, inputs)[0]
-        return logits
+        step = 1 if self._one_row else MOST_ROWS
+        parts = [
+            self._session.run(None, {name: array[i : i + step] for name, array in inputs.items()})[0]
+            for i in range(0, batch, step)
+        ]
+        return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
     def _choose(self, onnxruntime: Any, options: Any, provider: _Provider, cache: Path | None) -> list[Any]:
         """Providers to name to the session; none where a plug-in's device was put into `options`."""

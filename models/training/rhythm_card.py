@@ -212,8 +212,8 @@ def _protocol(trial: Trial) -> list[str]:
         "svdb has no annotated rhythms: all of it is counted as none, which some of it may not be.",
         "The operating point (a constant added to three of the logits), the temperature and the conformal thresholds "
         "were found on these same held-out answers of CinC 2017, and the alarm's limits on those of the long "
-        "recordings, so the tables flatter a little. The network that ships was fitted once, to everything; no score of "
-        "it exists here.",
+        "recordings, so the tables flatter a little. The network that ships was fitted once, to everything; no score "
+        "of it exists here.",
     ]
 
 
