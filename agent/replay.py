@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -128,6 +129,9 @@ def replay_command(args: argparse.Namespace) -> int:
                     f"{event.patient}  {stamp}  {event.priority.value:6}  {event.phase.value:8}  {event.text}\n"
                 )
             sys.stdout.flush()
+    except BrokenPipeError:  # whoever read this, `head` perhaps, has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (RecordError, OSError, ValueError) as error:
         sys.stderr.write(f"vagus replay: {error}\n")
         return 2

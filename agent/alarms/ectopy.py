@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from agent.alarms.observation import Beat, BeatStatus, Condition, Observation, SignalLost, SignalStart
+from agent.alarms.observation import Beat, BeatStatus, Condition, Observation, Prediction, SignalLost, SignalStart
 from agent.alarms.rule import NS, seconds
 
 
@@ -91,7 +91,10 @@ class VentricularRun:
 
 @dataclass(slots=True)
 class Bigeminy:
-    """Every other beat ventricular, for at least CYCLES pairs. It ends when no such pair came for QUIET_S."""
+    """Every other beat ventricular, for at least CYCLES pairs. It ends when no such pair came for QUIET_S.
+
+    In a shockable rhythm there are no beats to alternate: what was counted before and in it counts for nothing.
+    """
 
     name: str
     CYCLES = 4
@@ -111,7 +114,7 @@ class Bigeminy:
 
     def see(self, seen: Observation) -> list[Condition]:
         match seen:
-            case SignalStart() | SignalLost():
+            case SignalStart() | SignalLost() | Prediction(task="vf", label="shockable", usable=True):
                 self._alternating, self._last_label = 0, ""
             case Beat(status=BeatStatus.CONFIRMED):
                 return self._beat(seen)

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
 from agent.alarms.ectopy import Bigeminy, PvcBurden, VentricularRun
 from agent.alarms.limits import Limits
-from agent.alarms.observation import Beat, BeatStatus, Condition, Observation, Quality, SignalLost, SignalStart
+from agent.alarms.observation import (
+    Beat,
+    BeatStatus,
+    Condition,
+    Observation,
+    Prediction,
+    Quality,
+    SignalLost,
+    SignalStart,
+)
 from agent.alarms.rate import NoBeats, RateOutside
 from agent.alarms.rule import Rule
 from agent.alarms.rules import rhythm_rules
@@ -271,6 +281,14 @@ def test_ventricular_beats_in_poor_signal_raise_nothing() -> None:
 @pytest.mark.parametrize(("labels", "raised"), [("NV" * 4, True), ("NV" * 3 + "NN", False), ("NVNNVNVN", False)])
 def test_bigeminy_is_four_pairs(labels: str, raised: bool) -> None:
     assert bool(run(Bigeminy("b"), [START, *beats([0.7] * (len(labels) - 1), labels)])) == raised
+
+
+def test_what_alternates_in_a_shockable_rhythm_is_no_bigeminy() -> None:
+    sequence = beats([0.7] * 11, "NV" * 6)
+    shockable = Prediction("vf", 0, sequence[5].at_ns + 1, "shockable", 0.9, (0.1, 0.9))
+    other = replace(shockable, label="other", probabilities=(0.9, 0.1))
+    assert run(Bigeminy("b"), [START, *sequence[:6], other, *sequence[6:]])
+    assert run(Bigeminy("b"), [START, *sequence[:6], shockable, *sequence[6:]]) == []
 
 
 def test_bigeminy_ends_when_it_has_not_been_seen_for_a_while() -> None:
