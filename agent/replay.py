@@ -21,6 +21,7 @@ from agent.inference import Models, shipped_models
 from agent.ingest.replay import EPOCH_NS, RecordStream, record_chunks, record_streams
 from agent.ingest.wfdb import Header, RecordError, read_header
 from agent.patient import Person
+from agent.signal.beats import CONFIRM_S
 from firmware_bridge.chunk import NS_PER_S, Chunk
 
 HELD_S = 1.5
@@ -69,7 +70,7 @@ class Observed:
     beats: list[Beat] = field(default_factory=list)
     """Confirmed beats in the order of their R peaks."""
     provisional_latency_s: list[float] = field(default_factory=list)
-    """From R peak to the provisional beat."""
+    """From R peak to the provisional beat; one first heard of when it was confirmed, or by search-back, is none."""
     seconds: list[Quality] = field(default_factory=list)
     predictions: list[Prediction] = field(default_factory=list)
     events: list[AlertEvent] = field(default_factory=list)
@@ -91,7 +92,7 @@ def observe(record: Path, models: Models, *, mains_hz: float = 0.0) -> Observed:
         match observation:
             case Beat(status=BeatStatus.CONFIRMED):
                 seen.beats.append(observation)
-            case Beat(status=BeatStatus.PROVISIONAL):
+            case Beat(status=BeatStatus.PROVISIONAL) if observation.at_ns - observation.r_ns < CONFIRM_S * NS_PER_S:
                 seen.provisional_latency_s.append((observation.at_ns - observation.r_ns) / NS_PER_S)
             case Quality():
                 seen.seconds.append(observation)

@@ -286,7 +286,7 @@ def test_killed_at_any_moment_there_is_a_whole_pack_or_the_one_before(tmp_path: 
         "install(pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3]), verify)\n"
     )
     seen = set()
-    for steps in range(40):
+    for steps in range(200):
         arguments = [sys.executable, "-c", program, str(steps), str(tmp_path / "second" / "beat"), str(folder)]
         done = subprocess.run(arguments, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, check=False)
         found = live("beat", folder)
