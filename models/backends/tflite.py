@@ -101,7 +101,8 @@ class TfliteBackend:
 def _quantized(values: Float32, put: dict[str, Any]) -> npt.NDArray[Any]:
     scale, zero = put["quantization"]
     limits = np.iinfo(put["dtype"])
-    steps = np.rint(np.nan_to_num(values) / np.float32(scale)) + zero
+    reach = np.float32(2 * scale * (int(limits.max) - int(limits.min)))  # beyond it all is clipped, and may overflow
+    steps = np.rint(np.clip(np.nan_to_num(values), -reach, reach) / np.float32(scale)) + zero
     clipped: npt.NDArray[Any] = np.clip(steps, limits.min, limits.max).astype(limits.dtype)
     return clipped
 
