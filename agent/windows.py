@@ -110,5 +110,7 @@ QUESTIONS: dict[str, Question] = {
 }
 """Per task that is asked by the clock for a label."""
 
-KEPT_SAMPLES = max([3 * ANALYSIS_RATE_HZ, *(question.window for question in QUESTIONS.values())])
-"""Of the morphology path that must be there between steps: for windows by the clock and around beats."""
+KEPT_SAMPLES = max(4 * ANALYSIS_RATE_HZ, vf_window.WINDOW_SAMPLES, second_opinion.WINDOW)
+"""Of the morphology path that must be there between steps: for windows by the clock, and for a beat found by
+search-back, which is confirmed up to 3 s after its R peak and whose window begins half a second before. The half minute
+is only kept thinned."""
