@@ -115,11 +115,6 @@ class Models:
         """Per task (pack id, sha256 of its quantized network)."""
         return {task: (model.pack.id, model.pack.hash) for task, model in self.by_task.items()}
 
-    @property
-    def runtimes(self) -> dict[str, str]:
-        """Per pack id what really runs it."""
-        return {model.pack.id: model.runtime for model in self.by_task.values()}
-
 
 @cache
 def shipped_models() -> Models:

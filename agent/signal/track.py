@@ -56,7 +56,7 @@ class EcgTrack:
     judged: int = 0
     """Whole seconds of the run that were judged for quality; `good` says of the last of them which passed."""
     good: int = 0
-    """Bit k: whether the second k before the last judged one passed the quality gate; 64 of them."""
+    """Bit k: whether the second k before the last judged one passed the quality gate; 64 of them between steps."""
     anchors: list[tuple[int, int, int]] = field(default_factory=list)
     """(native count, analysis count, stream time): the time line since the run began and at every slip of the clock."""
 
@@ -101,10 +101,10 @@ class EcgTrack:
     def judge(self, good: bool) -> None:
         """Whether the run's next second passed the quality gate."""
         self.judged += 1
-        self.good = (self.good << 1 | good) & _REMEMBERED
+        self.good = self.good << 1 | good
 
     def good_seconds(self, end: int, seconds: int) -> int:
-        """How many of the `seconds` (up to 64) before analysis sample `end` passed the quality gate."""
+        """How many of the `seconds` before analysis sample `end` passed: up to 64 before what came in this step."""
         back = self.judged - end // ANALYSIS_RATE_HZ
         return (self.good >> back & ((1 << seconds) - 1)).bit_count()
 
@@ -117,6 +117,7 @@ class EcgTrack:
         """Forget what no later decision looks at: `keep` samples of the morphology path remain."""
         self.native = self.native[-round(KEEP_S * self.stream.rate_hz) :].copy()
         self.morphology = self.morphology[-keep:].copy()
+        self.good &= _REMEMBERED
         self.thinned = self.thinned[-SAMPLES:].copy()
         self.confirmed = self.confirmed[self.confirmed[:, 0] >= self.count - SAMPLES * THIN]
 

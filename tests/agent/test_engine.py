@@ -131,6 +131,13 @@ def test_a_ventricular_run_shows_what_of_each_beat_spoke_for_it(recorded: list[C
     assert min(max(one.falls) for one in made) > 0.1
 
 
+def test_minutes_in_one_chunk_are_judged_like_minutes_in_seconds(models: Models) -> None:
+    patient = SimulatedPatient(3, script=(Episode(Rhythm.ATRIAL_FIBRILLATION, 150.0),))
+    seconds = alone(list(patient.chunks(chunk_s=1.0)), models)
+    assert any(b"atrial_fibrillation" in event for event in seconds)
+    assert alone(list(patient.chunks(chunk_s=150.0)), models) == seconds
+
+
 def test_what_is_ruled_out_leaves_its_share_to_the_others() -> None:
     said = ruled_out(Answer("S", 0.5, (0.3, 0.5, 0.1, 0.1), unsure=False), ("N", "S", "V", "Q"), "S")
     assert (said.label, said.unsure) == ("N", True)
