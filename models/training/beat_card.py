@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,17 +20,15 @@ from agent.signal.beat_features import (
     SIGNAL_SHAPE,
     BeatFeatures,
 )
-from agent.signal.filters import MORPHOLOGY_BAND_HZ
 from agent.signal.pending import DECIDE_S, DECIDE_SAMPLES, FOLLOWER_SAMPLES, DueBeat
-from models.manifest import Conformal, Input, Output, Source, WeightsName
+from models.manifest import Conformal, Output, Source, WeightsName
 from models.pack import probabilities
 from models.training.card import Card, Table, agreement_table, confusion_table
 from models.training.datasets import Record
 from models.training.examples import LABELS, Examples
-from models.training.packing import Facts, framework, sources
+from models.training.packing import Facts, ecg_input, framework, sources
 from models.training.plots import confusion_matrix, precision_recall, reliability
 from models.training.scores import Score, calibration_error, confusion, score
-from models.vocabulary import PrepareStep
 
 Float32 = npt.NDArray[np.float32]
 Chosen = npt.NDArray[np.bool_]
@@ -104,24 +101,12 @@ def without_s(logits: Float32, chosen: Chosen) -> Float32:
 
 def facts(trial: Trial) -> Facts:
     """What the manifest says."""
-    channels, samples = SIGNAL_SHAPE
     return Facts(
         task="beat",
         version=VERSION,
         title=TITLE,
         intended_use=INTENDED_USE,
-        input=Input(
-            kind="ecg",
-            unit="mV",
-            rate_hz=250,
-            before_s=BEFORE_S,
-            after_s=AFTER_S,
-            band_hz=MORPHOLOGY_BAND_HZ,
-            prepare=cast("list[PrepareStep]", list(PREPARE)),
-            channels=channels,
-            samples=samples,
-            context=list(CONTEXT),
-        ),
+        input=ecg_input(before_s=BEFORE_S, after_s=AFTER_S, prepare=PREPARE, shape=SIGNAL_SHAPE, context=CONTEXT),
         output=Output(labels=list(LABELS), omitted=OMITTED, temperature=trial.temperature, conformal=trial.conformal),
         latency_s=DECIDE_S,
         parameters=trial.parameters,

@@ -45,10 +45,10 @@ class BeatNetwork(nn.Module):  # type: ignore[misc]  # torch is not followed by 
         super().__init__()
         channels, _ = SIGNAL_SHAPE
         self.convolution = nn.Sequential(
-            *_convolution(channels, 16, 7, 2),
-            *_convolution(16, 24, 5, 2),
-            *_convolution(24, 32, 5, 2),
-            *_convolution(32, 32, 3, 1),
+            *convolution(channels, 16, 7, 2),
+            *convolution(16, 24, 5, 2),
+            *convolution(24, 32, 5, 2),
+            *convolution(32, 32, 3, 1),
         )
         self.shape = nn.Sequential(nn.Linear(32 * 16, 32), nn.ReLU(), nn.Dropout(dropout))
         self.rhythm = nn.Sequential(
@@ -67,7 +67,8 @@ class BeatNetwork(nn.Module):  # type: ignore[misc]  # torch is not followed by 
         return logits
 
 
-def _convolution(inputs: int, outputs: int, width: int, stride: int) -> list[nn.Module]:
+def convolution(inputs: int, outputs: int, width: int, stride: int) -> list[nn.Module]:
+    """A convolution that keeps length / stride, its batch normalisation and its rectifier."""
     return [nn.Conv1d(inputs, outputs, width, stride, width // 2, bias=False), nn.BatchNorm1d(outputs), nn.ReLU()]
 
 

@@ -11,19 +11,20 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel
 
+from agent.signal.filters import MORPHOLOGY_BAND_HZ
 from models.backends import open_backend
 from models.manifest import MANIFEST_NAME, SCHEMA, Input, Output, Source, WeightsName
 from models.pack import load, verify
 from models.training import export
 from models.training.datasets import ATTRIBUTION, LICENCE
 from models.training.export import FLOAT, Exported
-from models.vocabulary import Task
+from models.vocabulary import PrepareStep, Task
 
 Float32 = npt.NDArray[np.float32]
 
@@ -48,6 +49,31 @@ class Facts:
     command: str
     """What makes the pack again."""
     sources: Sequence[Source]
+
+
+def ecg_input(
+    *,
+    before_s: float,
+    after_s: float = 0.0,
+    hop_s: float | None = None,
+    prepare: Sequence[str],
+    shape: tuple[int, int],
+    context: Sequence[str],
+) -> Input:
+    """What the manifest says of a window of the morphology path: `shape` is (channels, samples) of the signal."""
+    return Input(
+        kind="ecg",
+        unit="mV",
+        rate_hz=250,
+        hop_s=hop_s,
+        before_s=before_s,
+        after_s=after_s,
+        band_hz=MORPHOLOGY_BAND_HZ,
+        prepare=cast("list[PrepareStep]", list(prepare)),
+        channels=shape[0],
+        samples=shape[1],
+        context=list(context),
+    )
 
 
 def sources(records: Mapping[str, Sequence[str]]) -> list[Source]:

@@ -5,27 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 
 from agent.scoring_rhythm import AfTimeScore, f1_by_class, mean_f1, mean_f1_interval
-from agent.signal.filters import MORPHOLOGY_BAND_HZ, MORPHOLOGY_DELAY
+from agent.signal.filters import MORPHOLOGY_DELAY
 from agent.signal.resample import ANALYSIS_RATE_HZ
 from agent.signal.rhythm_window import BEFORE_S, CONTEXT, HOP_S, PREPARE, SAMPLES, SIGNAL_SHAPE, THIN, prepare, thin
-from models.manifest import Conformal, Input, Output, Source, WeightsName
+from models.manifest import Conformal, Output, Source, WeightsName
 from models.pack import probabilities
 from models.training import plots as draw
 from models.training.card import Card, Table, agreement_table, confusion_table
 from models.training.conformal import coverage
 from models.training.datasets import DS1, SVDB
-from models.training.packing import Facts, framework, sources
+from models.training.packing import Facts, ecg_input, framework, sources
 from models.training.rhythm_examples import Streamed
 from models.training.rhythm_records import AFDB, LABELS, NSRDB, VFDB, cinc2017_names
 from models.training.rhythm_scores import Said, alarms, answers, by_time, letters, truth, window_shares
 from models.training.scores import calibration_error
-from models.vocabulary import PrepareStep
 
 Float32 = npt.NDArray[np.float32]
 
@@ -87,25 +85,12 @@ def learnt_from() -> list[Source]:
 
 def facts(trial: Trial) -> Facts:
     """What the manifest says."""
-    channels, samples = SIGNAL_SHAPE
     return Facts(
         task="rhythm",
         version=VERSION,
         title=TITLE,
         intended_use=INTENDED_USE,
-        input=Input(
-            kind="ecg",
-            unit="mV",
-            rate_hz=250,
-            hop_s=HOP_S,
-            before_s=BEFORE_S,
-            after_s=0.0,
-            band_hz=MORPHOLOGY_BAND_HZ,
-            prepare=cast("list[PrepareStep]", list(PREPARE)),
-            channels=channels,
-            samples=samples,
-            context=list(CONTEXT),
-        ),
+        input=ecg_input(hop_s=HOP_S, before_s=BEFORE_S, prepare=PREPARE, shape=SIGNAL_SHAPE, context=CONTEXT),
         output=Output(labels=list(LABELS), temperature=trial.temperature, conformal=trial.conformal),
         latency_s=0.0,
         parameters=trial.parameters,

@@ -17,14 +17,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from agent.scoring import BeatScore, gross, score_beats, worst
-from agent.signal.filters import MORPHOLOGY_BAND_HZ
 from agent.signal.resample import ANALYSIS_RATE_HZ
 from agent.signal.second_opinion import (
     BEFORE_S,
@@ -38,7 +36,7 @@ from agent.signal.second_opinion import (
     SecondOpinion,
     prepare,
 )
-from models.manifest import Input, Output, WeightsName
+from models.manifest import Output, WeightsName
 from models.pack import PACKS, load, sigmoid, verify
 from models.training import export, qrs
 from models.training.card import Card, Table, agreement_table, text
@@ -53,9 +51,8 @@ from models.training.opinion_windows import (
     filtered_noises,
     morphology,
 )
-from models.training.packing import Facts, framework, sources, write_pack
+from models.training.packing import Facts, ecg_input, framework, sources, write_pack
 from models.training.vf_records import CUDB, VFDB, VfRecord
-from models.vocabulary import PrepareStep
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -234,7 +231,6 @@ def golden_inputs() -> dict[str, Float32]:
 
 def facts(network: OpinionNetwork, records: Sequence[Record | VfRecord], command: str) -> Facts:
     """What the manifest says."""
-    channels, samples = SIGNAL_SHAPE
     names: dict[str, list[str]] = {}
     for record in records:
         names.setdefault(record.database, []).append(record.name)
@@ -244,19 +240,7 @@ def facts(network: OpinionNetwork, records: Sequence[Record | VfRecord], command
         version=VERSION,
         title=TITLE,
         intended_use=INTENDED_USE,
-        input=Input(
-            kind="ecg",
-            unit="mV",
-            rate_hz=250,
-            hop_s=HOP_S,
-            before_s=BEFORE_S,
-            after_s=0.0,
-            band_hz=MORPHOLOGY_BAND_HZ,
-            prepare=cast("list[PrepareStep]", list(PREPARE)),
-            channels=channels,
-            samples=samples,
-            context=[],
-        ),
+        input=ecg_input(hop_s=HOP_S, before_s=BEFORE_S, prepare=PREPARE, shape=SIGNAL_SHAPE, context=()),
         output=Output(labels=["beat"], steps=STEPS, temperature=1.0),
         latency_s=0.0,
         parameters=sum(parameter.numel() for parameter in network.parameters()),

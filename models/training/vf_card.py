@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +13,6 @@ import numpy.typing as npt
 from agent.alarms.fibrillation import Fibrillation
 from agent.evaluate.reference import Span
 from agent.scoring_episodes import GRACE_S, LEAST_EPISODE_S, AlarmScore, Share
-from agent.signal.filters import MORPHOLOGY_BAND_HZ
 from agent.signal.vf_window import (
     AFTER_S,
     BEFORE_S,
@@ -26,10 +24,10 @@ from agent.signal.vf_window import (
     WINDOW_SAMPLES,
     prepare,
 )
-from models.manifest import Conformal, Input, Output, Source, WeightsName
+from models.manifest import Conformal, Output, Source, WeightsName
 from models.pack import probabilities
 from models.training.card import Card, Table, agreement_table
-from models.training.packing import Facts, framework, sources
+from models.training.packing import Facts, ecg_input, framework, sources
 from models.training.plots import confusion_matrix, reliability, roc
 from models.training.scores import calibration_error
 from models.training.vf_examples import LABELS
@@ -44,7 +42,6 @@ from models.training.vf_trial import (
     summed,
     total,
 )
-from models.vocabulary import PrepareStep
 
 Float32 = npt.NDArray[np.float32]
 
@@ -100,24 +97,13 @@ class Trial:
 
 def facts(trial: Trial) -> Facts:
     """What the manifest says."""
-    channels, samples = SIGNAL_SHAPE
     return Facts(
         task="vf",
         version=VERSION,
         title=TITLE,
         intended_use=INTENDED_USE,
-        input=Input(
-            kind="ecg",
-            unit="mV",
-            rate_hz=250,
-            hop_s=HOP_S,
-            before_s=BEFORE_S,
-            after_s=AFTER_S,
-            band_hz=MORPHOLOGY_BAND_HZ,
-            prepare=cast("list[PrepareStep]", list(PREPARE)),
-            channels=channels,
-            samples=samples,
-            context=list(CONTEXT),
+        input=ecg_input(
+            hop_s=HOP_S, before_s=BEFORE_S, after_s=AFTER_S, prepare=PREPARE, shape=SIGNAL_SHAPE, context=CONTEXT
         ),
         output=Output(labels=list(LABELS), temperature=trial.temperature, conformal=trial.conformal),
         latency_s=LATENCY_S,

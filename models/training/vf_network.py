@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from agent.signal.vf_window import CONTEXT, SIGNAL_SHAPE
+from models.training.network import convolution
 from models.training.vf_examples import KINDS, LABELS, UNKNOWN, Examples
 
 Float32 = npt.NDArray[np.float32]
@@ -46,10 +47,10 @@ class VfNetwork(nn.Module):  # type: ignore[misc]  # torch is not followed by my
         channels, samples = SIGNAL_SHAPE
         a, b, c, d = 12 * width, 24 * width, 32 * width, 32 * width
         self.convolution = nn.Sequential(
-            *_convolution(channels, a, 9, 3),
-            *_convolution(a, b, 7, 2),
-            *_convolution(b, c, 5, 2),
-            *_convolution(c, d, 5, 2),
+            *convolution(channels, a, 9, 3),
+            *convolution(a, b, 7, 2),
+            *convolution(b, c, 5, 2),
+            *convolution(c, d, 5, 2),
         )
         columns = samples
         for width_, stride in ((9, 3), (7, 2), (5, 2), (5, 2)):
@@ -79,10 +80,6 @@ class VfNetwork(nn.Module):  # type: ignore[misc]  # torch is not followed by my
     def forward(self, signal: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self.head(self.features(signal, context))
         return logits
-
-
-def _convolution(inputs: int, outputs: int, width: int, stride: int) -> list[nn.Module]:
-    return [nn.Conv1d(inputs, outputs, width, stride, width // 2, bias=False), nn.BatchNorm1d(outputs), nn.ReLU()]
 
 
 def draw_weights(examples: Examples, recipe: Recipe) -> npt.NDArray[np.float64]:
