@@ -13,6 +13,8 @@ from enum import StrEnum
 import numpy as np
 import numpy.typing as npt
 
+from agent.signal.outlook import Glucose, Outlook
+
 Inputs = Mapping[str, npt.NDArray[np.float16]]
 """What a model was shown, kept until its answer has been taken in."""
 
@@ -100,7 +102,7 @@ class Prediction:
     inputs: Inputs | None = field(default=None, compare=False, repr=False)
 
 
-Observation = Beat | Quality | Prediction | SignalStart | SignalLost
+Observation = Beat | Quality | Prediction | SignalStart | SignalLost | Glucose | Outlook
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,3 +118,7 @@ class Condition:
     """Measurements and the thresholds that they crossed, named with their unit."""
     until_ns: int | None = None
     """Of one that ended: when that was, where it is earlier than when it was known."""
+    again: bool = False
+    """Still on, and to be said again: nobody may have heard it the first time."""
+    fresh_ns: int = 0
+    """How long what this rests on is of now, where that is longer than for a waveform: readings come minutes apart."""
