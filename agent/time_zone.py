@@ -51,6 +51,21 @@ def local_time(name: str) -> LocalTime:
     return LocalTime(name, tuple(changes))
 
 
+def instant_ns(written: datetime, local: LocalTime) -> int:
+    """UTC nanoseconds of a date and time; one without an offset is meant in `local`.
+
+    Raises ValueError where it lies outside the years that are known of zones.
+    """
+    aware = written if written.tzinfo else written.replace(tzinfo=UTC)
+    if not _FIRST.year <= aware.year < _LAST.year:
+        raise ValueError(f"must lie between {_FIRST.year} and {_LAST.year}")
+    t_ns = _ns(aware)
+    if written.tzinfo:
+        return t_ns
+    offset_ns = local.offset_s(t_ns) * 1_000_000_000
+    return t_ns - local.offset_s(t_ns - offset_ns) * 1_000_000_000
+
+
 def _change(zone: zoneinfo.ZoneInfo, before: datetime, after: datetime) -> datetime:
     """The first second of the new offset, which holds at `after` and not yet at `before`."""
     old = _offset_s(zone, before)
