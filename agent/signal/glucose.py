@@ -48,7 +48,7 @@ SPARSE_S = 450.0
 """A sensor with readings further apart than this has two of them in a quarter of an hour, not three."""
 RATE_SPAN_NS = 540 * NS_PER_S
 """Readings over a shorter time say more of the sensor's noise than of the rate."""
-MOST_RATE_READINGS = 16
+MOST_RATE_READINGS = 12
 """Of denser ones every second, third, … is used: the work grows with the square."""
 
 
