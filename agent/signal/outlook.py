@@ -46,6 +46,20 @@ class Expected:
 
 
 @dataclass(frozen=True, slots=True)
+class Forecast:
+    """What the model says after one reading, before it is fitted to the person."""
+
+    expected: tuple[Expected, ...]
+    """At HORIZONS_MIN."""
+    p_low: float
+    """Calibrated probability of any reading below 70 mg/dL within 30 min."""
+    p_urgent_low: float
+    """Of any reading of 54 mg/dL or less within 20 min."""
+    p_high: float
+    """Of any reading above 250 mg/dL within 30 min."""
+
+
+@dataclass(frozen=True, slots=True)
 class Risk:
     """The calibrated probability of an event, and when that is an alarm for this person."""
 
