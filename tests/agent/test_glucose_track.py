@@ -144,11 +144,14 @@ def test_what_cannot_be_is_refused_and_counted(value: float, reason: str) -> Non
 
 def test_mmol_declared_as_mg_is_questioned_and_never_converted() -> None:
     track = GlucoseTrack(300.0)
-    doubted = []
-    for i, value in enumerate((9.8, 9.5, 9.1, 8.8)):
-        assert track.push(T0 + i * FIVE, value).kind == "refused"
-        doubted.append(track.unit_doubted)
-    assert doubted == [False, True, True, True]
+    pushed = push_all(track, 9.75, 9.5, 9.25, 9.0)
+    assert [(p.kind, p.glucose) for p in pushed] == [("refused", None)] * 4
+    assert [p.questioned for p in pushed] == [
+        None,
+        *(Glucose(T0 + i * FIVE, value, doubt="unit") for i, value in ((1, 9.5), (2, 9.25), (3, 9.0))),
+    ]
+    assert history(track) == []
+    assert track.unit_doubted
     assert track.push(T0 + 4 * FIVE, 158).kind == "new"
     assert not track.unit_doubted
 
@@ -162,7 +165,7 @@ def test_two_broken_values_are_no_other_unit() -> None:
 def test_a_repeated_broken_value_is_counted_once() -> None:
     track = GlucoseTrack(300.0)
     track.push(T0, 9.8)
-    track.push(T0, 9.8)
+    assert track.push(T0, 9.8).questioned is None
     assert not track.unit_doubted
 
 
