@@ -225,7 +225,7 @@ def _persons(config: Config, expected: Mapping[tuple[str, str], StreamConfig]) -
         belonging += [
             _record(patient.id, source).stream for source in patient.sources if isinstance(source, WfdbSource)
         ]
-        persons.append(Person(patient.id, tuple(belonging), patient.limits))
+        persons.append(Person(patient.id, tuple(belonging), patient.limits, patient.glucose))
     return persons
 
 
