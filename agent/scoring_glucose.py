@@ -5,6 +5,8 @@ The choices that the protocol leaves open:
 - A slot is five minutes of the recorded clock about a full multiple of five minutes (phase 0, for everybody); a reading
   belongs to the nearest slot, a tie to the later one. Of several readings in one slot the latest stands for it, of
   several with the same time the first that came: that is the one a device had then.
+- A value that no sensor gives (below 20, above 600 mg/dL) is no reading. Others are what they are, even where the
+  sensor was wrong: a fall of one reading under compression is a low reading like any other.
 - Only real readings are ever compared: "in 30 minutes" is the reading in the sixth slot after, or none.
 - A sensor reads every 5 or every 15 minutes. Which one is worn on a day is told by the median distance of that day's
   readings from the one before (one slot, or more): it decides how many an hour should have had.
@@ -34,6 +36,7 @@ SLOTS_A_DAY = 86400 // SLOT_S
 SLOTS_AN_HOUR = 3600 // SLOT_S
 LEAST_SHARE = 0.75
 """Of an hour's readings that must have come."""
+LEAST_MG_DL, MOST_MG_DL = 20.0, 600.0
 LOW_MG_DL = 70.0
 ZONES = "ABCDE"
 DRAWS = 2000
@@ -74,12 +77,12 @@ class Grid:
 def on_grid(times_s: npt.ArrayLike, mg_dl: npt.ArrayLike) -> Grid:
     """Readings (m,) at `times_s` (seconds since 1970), in the order in which they were recorded, on the grid.
 
-    Readings that are no number stand for nothing. Raises ValueError when the two differ in length.
+    Values that are no readings, or no number, stand for nothing. Raises ValueError when the two differ in length.
     """
     times, values = np.asarray(times_s, dtype=np.float64), np.asarray(mg_dl, dtype=np.float64)
     if times.shape != values.shape:
         raise ValueError(f"{times.shape} times but {values.shape} readings")
-    known = np.flatnonzero(np.isfinite(values))
+    known = np.flatnonzero((values >= LEAST_MG_DL) & (values <= MOST_MG_DL))
     # By time; where that is the same the first recorded comes last, and so stands for the slot.
     order = known[::-1][np.argsort(times[known[::-1]], kind="stable")]
     slots = np.floor(times[order] / SLOT_S + 0.5).astype(np.int64)
