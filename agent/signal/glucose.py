@@ -48,6 +48,8 @@ SPARSE_S = 450.0
 """A sensor with readings further apart than this has two of them in a quarter of an hour, not three."""
 RATE_SPAN_NS = 540 * NS_PER_S
 """Readings over a shorter time say more of the sensor's noise than of the rate."""
+MOST_RATE_READINGS = 16
+"""Of denser ones every second, third, … is used: the work grows with the square."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,7 @@ class GlucoseTrack:
         self.session_start_ns = start_ns
 
     def push(self, t_ns: int, mg_dl: float) -> Pushed:
-        """Take one reading: UTC time in ns, glucose in mg/dL. Any value may come; none raises."""
+        """Take one reading: UTC time in ns, glucose in mg/dL. Any value may come, NaN too; none raises."""
         refusal = self._refusal(t_ns, mg_dl)
         pushed = Pushed("refused", refusal) if refusal else self._accept(t_ns, float(np.float32(mg_dl)))
         self.counts[pushed.kind] += 1
@@ -174,7 +176,11 @@ class GlucoseTrack:
         return t_ns < self._times_ns[-1] - KEEP_NS or (full and t_ns < self._times_ns[0])
 
     def _may_have_fallen_to(self, t_ns: int, mg_dl: float) -> bool:
-        """Whether so low a value follows on the reading before it: then it is believed, whatever the unit."""
+        """Whether a value of both scales follows on the reading before it: then it is believed to be an urgent low.
+
+        By itself it is not: glucose sensors end at 39 mg/dL or above, and 22 mmol/L taken for an urgent low would be
+        treated with sugar.
+        """
         i = bisect_right(self._times_ns, t_ns) - 1
         return (
             i >= 0 and self._apart(i, t_ns) <= JOINED_NS and within_reach(self._apart(i, t_ns), self._mg_dl[i], mg_dl)
@@ -280,7 +286,8 @@ class GlucoseTrack:
         longest_ns = max(5 * self.interval_ns // 2, 300 * NS_PER_S)
         if any(b - a > longest_ns for a, b in pairwise(times_ns)):
             return None
-        return robust_slope(times_ns, mg_dl)
+        every = -(-len(used) // MOST_RATE_READINGS)
+        return robust_slope(times_ns[::-every][::-1], mg_dl[::-every][::-1])
 
     def _has_rebounded(self) -> bool:
         first = bisect_left(self._times_ns, self._times_ns[-1] - REBOUND_WITHIN_NS)

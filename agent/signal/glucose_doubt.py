@@ -71,7 +71,8 @@ def rebounded(times_ns: Sequence[int], mg_dl: Sequence[float], low_mg_dl: float)
     """Whether an abrupt low is over as abruptly as it came: someone may have lain on the sensor (a compression low).
 
     Takes the readings of the last REBOUND_WITHIN_NS, the newest last. It is known only when the low is over, so it is
-    a note and holds no alarm back. Unproven: no recording says on which lows people lay.
+    a note and holds no alarm back. Unproven: no recording says on which lows people lay, and of 382 such lows in 48
+    people 94 ended between 0 and 6 o'clock, a quarter, as if nobody slept on a sensor.
     """
     low = [i for i, value in enumerate(mg_dl) if value < low_mg_dl]
     if not low or low[-1] == len(mg_dl) - 1:
