@@ -20,13 +20,13 @@ from agent.mqtt import ConnectionStatus, MqttConnection, MqttError, PublishResul
 from agent.patient import PatientState
 from agent.signal.track import EcgTrack
 from agent.stream_state import StreamState
+from agent.uplink.evidence import rfc3339
 from agent.uplink.messages import (
     PackHealth,
     StatusMessage,
     StreamHealth,
     VitalMessage,
     offline_payload,
-    rfc3339,
     status_message,
     vital_message,
 )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-Task = Literal["qrs", "beat", "rhythm", "vf"]
-"""What a pack is asked: where beats are; what each beat is; which rhythm; whether a rhythm is shockable."""
+Task = Literal["qrs", "beat", "rhythm", "vf", "glucose"]
+"""What a pack is asked: where beats are; what each beat is; which rhythm; whether a rhythm is shockable; what glucose
+will be."""
 
 BeatLabel = Literal["N", "S", "V", "F", "Q"]
 """AAMI EC57 beat classes: normal, supraventricular ectopic, ventricular ectopic, fusion, unclassifiable or paced."""
@@ -13,11 +14,16 @@ BeatLabel = Literal["N", "S", "V", "F", "Q"]
 RHYTHM_LABELS = ("N", "A", "O", "~")
 """The answers of a rhythm pack, in the order of its logits."""
 
+GLUCOSE_LABELS = ("lt70_30", "le54_20", "gt250_30")
+"""The events whose probabilities a glucose pack gives, in the order of its logits: any reading below 70 mg/dL within
+30 min, at most 54 within 20, above 250 within 30."""
+
 LABELS: dict[Task, frozenset[str]] = {
     "qrs": frozenset({"beat"}),
     "beat": frozenset(get_args(BeatLabel)),
     "rhythm": frozenset(RHYTHM_LABELS),
     "vf": frozenset({"other", "shockable"}),
+    "glucose": frozenset(GLUCOSE_LABELS),
 }
 """The answers the agent understands. Rhythm: sinus, atrial fibrillation, other, too noisy to say (CinC 2017)."""
 
@@ -239,10 +245,13 @@ VF_CONTEXT: tuple[str, ...] = (
 )
 """Of a window of the last seconds (agent/signal/vf_window.py), in that module's order."""
 
+GLUCOSE_CONTEXT: tuple[str, ...] = ()
+
 CONTEXT: dict[Task, tuple[str, ...]] = {
     "qrs": QRS_CONTEXT,
     "beat": BEAT_CONTEXT,
     "rhythm": RHYTHM_CONTEXT,
     "vf": VF_CONTEXT,
+    "glucose": GLUCOSE_CONTEXT,
 }
 """Per task, the context features that the agent computes, in order."""
