@@ -22,7 +22,7 @@ from agent.scoring_glucose import (
     resampled,
     total,
 )
-from agent.scoring_glucose_events import LE54_20, LT70_30, LowScore, Target, low_score, notifications, onsets
+from agent.scoring_glucose_events import LE54_20, LT70_30, LowScore, Target, low_score, lows_of, notifications, onsets
 
 T0_S = 1_700_006_400  # midnight
 NONE = math.nan
@@ -74,7 +74,7 @@ def test_nothing_recorded_scores_nothing() -> None:
     grid = on_grid([], [])
     assert grid.days == 0
     assert math.isnan(forecast_score(grid.ahead(30), grid.mg_dl).rmse)
-    assert low_score(grid, [], LT70_30).events == 0
+    assert low_score(lows_of(grid, LT70_30), []).events == 0
     with pytest.raises(ValueError, match="no scores"):
         total([])
 
@@ -152,7 +152,7 @@ CALM = [100.0] * 12
 
 def score_of(mg_dl: list[float], alarmed_at: list[int], target: Target = LT70_30) -> LowScore:
     grid = every_five_minutes(*mg_dl)
-    return low_score(grid, np.isin(grid.reading, alarmed_at), target)
+    return low_score(lows_of(grid, target), np.isin(grid.reading, alarmed_at))
 
 
 def test_a_low_needs_a_second_reading_within_ten_minutes_and_half_an_hour_without() -> None:
@@ -256,10 +256,11 @@ def test_low_scores_are_those_of_the_protocol_word_by_word(data: st.DataObject) 
     alarm = data.draw(st.lists(st.booleans(), min_size=len(gaps), max_size=len(gaps)))
     grid = on_grid(T0_S + 300 * np.cumsum(gaps), values)
     target = data.draw(st.sampled_from([LT70_30, LE54_20]))
-    score = low_score(grid, alarm, target)
+    lows = lows_of(grid, target)
+    score = low_score(lows, alarm)
     expected = slow_low_score(grid, alarm, target)
     assert {one.name: float(getattr(score, one.name)) for one in fields(LowScore)} == pytest.approx(expected)
-    halves = [low_score(grid, alarm, target, grid.slot % 2 == side) for side in (0, 1)]
+    halves = [low_score(lows, alarm, grid.slot % 2 == side) for side in (0, 1)]
     assert float(total(halves).events) == score.events
     assert float(total(halves).false) == score.false
 
