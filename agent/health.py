@@ -20,13 +20,13 @@ from agent.mqtt import ConnectionStatus, MqttConnection, MqttError, PublishResul
 from agent.patient import PatientState
 from agent.signal.track import EcgTrack
 from agent.stream_state import StreamState
+from agent.uplink.evidence import rfc3339
 from agent.uplink.messages import (
     PackHealth,
     StatusMessage,
     StreamHealth,
     VitalMessage,
     offline_payload,
-    rfc3339,
     status_message,
     vital_message,
 )
@@ -164,6 +164,11 @@ class Health:
             reasons.append("the disk is full: only alerts are kept, and a crash may lose some")
         if self._worker.outbox.moved_aside is not None:
             reasons.append(f"the outbox was damaged: moved to {self._worker.outbox.moved_aside}, started anew")
+        history = self._worker.history
+        if history is not None and history.trouble:
+            reasons.append(history.trouble)
+        if history is not None and history.moved_aside is not None:
+            reasons.append(f"the history was damaged: moved to {history.moved_aside}, started anew")
         reasons += [f"{topic}: {reason}" for topic, reason in self._publisher.refused.items()]
         if self._ingest is not None and not self._ingest.is_connected:
             reasons.append(f"no input: {self._ingest.status.detail}")
@@ -181,6 +186,7 @@ class Health:
             "outbox_bytes": depth.payload_bytes,
             "display_shed": self._shed,
             **{f"outbox_dropped {kind}": count for kind, count in self._worker.outbox.dropped.items()},
+            **(self._worker.history.counters if self._worker.history is not None else {}),
             **(_flat(self._source.counters()) if self._source is not None else {}),
         }
         return StatusMessage(

@@ -6,6 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 
 from agent.alarms.alert import AlertEvent, Asked, Evidence, EvidenceBeat, EvidencePrediction
+from agent.alarms.glucose_settings import GlucoseSettings
 from agent.alarms.limits import Limits
 from agent.alarms.observation import (
     Beat,
@@ -40,11 +41,12 @@ JUDGED_BY = {
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Who is watched: pseudonym, the streams that belong to them, and their limits."""
+    """Who is watched: pseudonym, the streams that belong to them, their limits, and what is said of their glucose."""
 
     id: str
     streams: tuple[Stream, ...]
     limits: Limits = field(default_factory=Limits)
+    glucose: GlucoseSettings = field(default_factory=GlucoseSettings)
 
     @property
     def ecg(self) -> Stream | None:

@@ -79,7 +79,7 @@ class MqttSource:
             await deliver(self._delivery(message, chunks))
 
     def decode_again(self, topic: str, content_type: str | None, payload: bytes) -> tuple[Chunk, ...]:
-        """The chunks of a payload, live or from the journal; empty, and counted, when it cannot be read."""
+        """The chunks of a payload, live or from the journal; what cannot be read is counted, and left out."""
         place = parse_input_topic(topic)
         config = self._streams.get(place) if place is not None else None
         if config is None:
@@ -89,7 +89,7 @@ class MqttSource:
             return tuple(decode(payload, config.stream, content_type, config.format))
         except DecodeError as error:
             self._reject(config.stream.device, str(error))
-            return ()
+            return error.chunks
 
     def _delivery(self, message: Message, chunks: tuple[Chunk, ...]) -> Delivery:
         return Delivery(
