@@ -76,9 +76,7 @@ def prepare(histories: Sequence[History]) -> tuple[Float32, Float32]:
     ends = np.cumsum(lengths)
     apart = 2 * _HISTORY_NS
     # One ascending axis for all: each history is cut to a day and laid after the one before.
-    key = np.concatenate(
-        [np.maximum(t - t[-1], -apart) + apart * (row + 1) for row, (t, _) in enumerate(parts)]
-    )
+    key = np.concatenate([np.maximum(t - t[-1], -apart) + apart * (row + 1) for row, (t, _) in enumerate(parts)])
     first = ends - lengths
     first = np.maximum(first, np.searchsorted(key, key[ends - 1] - _HISTORY_NS))
     return _rows(key, np.concatenate([readings for _, readings in parts]), first, ends - 1)

@@ -13,13 +13,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from agent.alarms.alert import AlertEvent, Category, Phase, Priority
 from agent.cli import main
 from agent.evaluate.glucose import CSV_HEADER, balanced, score_person
-from agent.evaluate.glucose_stream import FIGURES, Said
+from agent.evaluate.glucose_stream import FIGURES, Heard, Said, stream
 from agent.evaluate.glucose_tables import AR2, LAST, NIGHTSCOUT, TUNED, VAGUS, group_table, tuned
+from agent.inference import Models, shipped_models
 from agent.ingest.glucose_csv import GlucoseFile, glucose_files, read_glucose_csv
 from agent.ingest.wfdb import RecordError
 from agent.scoring_glucose_events import LE54_20, LT70_30
+from agent.signal import glucose_window
+from agent.signal.outlook import Expected, Outlook, Risk
+from firmware_bridge.chunk import NS_PER_S
+from models.backends import open_backend
+from models.pack import available_packs, load, shipped
 
 MIDNIGHT = datetime(2024, 3, 1, tzinfo=UTC)
 
@@ -89,6 +96,132 @@ def test_sets_are_found_in_the_folder_or_in_glucose_below_it(tmp_path: Path) -> 
     for name in ("SetB/p2", "SetA/p9", "SetA/p1"):
         write(tmp_path / "glucose", name, [])
     assert glucose_files(tmp_path) == glucose_files(tmp_path / "glucose") == ["SetA/p1", "SetA/p9", "SetB/p2"]
+
+
+# -- what is said at each row ------------------------------------------------------------------------------------------
+
+
+def outlook(minutes: float, mg_dl: float) -> Outlook:
+    """One that tells in all its figures at which reading it was made."""
+    expected = tuple(Expected(ahead, mg_dl + ahead, mg_dl, mg_dl + 2 * ahead) for ahead in (30, 60))
+    return Outlook(ns(minutes), mg_dl, expected, Risk(mg_dl / 1000), Risk(mg_dl / 2000), Risk(0.0))
+
+
+def alert(rule: str, phase: Phase, minutes: float) -> AlertEvent:
+    return AlertEvent("id", "SetA/p1", rule, Category.PHYSIOLOGICAL, Priority.LOW, phase, ns(minutes), ns(minutes), "")
+
+
+def ns(minutes: float) -> int:
+    return round((MIDNIGHT.timestamp() + 60 * minutes) * NS_PER_S)
+
+
+def test_a_row_has_the_outlook_in_force_at_its_own_time_and_none_that_knows_more(tmp_path: Path) -> None:
+    rows = [
+        (at(0), 100),  # nothing said yet
+        (at(5), 101),
+        (at(5), 101),  # again
+        (at(10), 999),  # refused: the outlook before it is in force
+        (at(15), 103),
+        (at(12), 102),  # late: told nothing of 103
+        (at(30), 104),
+        (at(46), 105),  # refused, and the outlook before it is too old
+        ("never", 106),
+    ]
+    file = read_glucose_csv(write(tmp_path, "SetA/p1", rows))
+    heard = Heard()
+    for minutes, mg_dl in ((5, 101), (15, 103), (30, 104)):
+        heard.take(outlook(minutes, mg_dl))
+    said = heard.at_rows(file)
+    np.testing.assert_array_equal(said.figures["f30"], [math.nan, 131, 131, 131, 133, 131, 134, math.nan, math.nan])
+    np.testing.assert_array_equal(said.figures["f60_hi"], said.figures["f30"] + 90)
+    np.testing.assert_array_equal(said.figures["p_lt70_30"], (said.figures["f30"] - 30) / 1000)
+    assert said.counts == {"said": 3, "in force": 3, "nothing said": 2, "no reading": 1}
+
+
+def test_an_alarm_is_on_at_a_row_by_what_was_decided_up_to_then(tmp_path: Path) -> None:
+    file = read_glucose_csv(write(tmp_path, "SetA/p1", [(at(5 * k), 100) for k in (0, 1, 2, 3, 4, 5, 2)]))
+    heard = Heard()
+    for event in (
+        alert("predicted_low", Phase.START, 5),
+        alert("urgent_low_soon", Phase.START, 10),
+        alert("low", Phase.START, 11),
+        alert("predicted_low", Phase.UPDATE, 12),
+        alert("predicted_low", Phase.END, 15),
+        alert("predicted_low", Phase.START, 15),
+        alert("predicted_low", Phase.END, 25),
+    ):
+        heard.alert(event)
+    said = heard.at_rows(file)
+    assert said.alarm_low.tolist() == [False, True, True, True, True, False, True]
+    assert said.alarm_urgent.tolist() == [False, False, True, True, True, True, True]
+
+
+@pytest.fixture(scope="module")
+def models() -> Models:
+    if "glucose" not in {path.name for path in available_packs()}:
+        pytest.skip("no glucose pack ships")
+    return shipped_models()
+
+
+def company(folder: Path) -> list[GlucoseFile]:
+    """People of both kinds of sensor, with rows that came twice, late and broken."""
+    rng = np.random.default_rng(11)
+    files = []
+    for k in range(4):
+        rows: list[tuple[str, object]] = [*person(k, 220 + 40 * k, 15 if k == 2 else 5)]
+        for place in rng.integers(5, 200, 8).tolist():
+            rows.insert(place, rows[place - 1])
+        for place in rng.integers(5, 200, 4).tolist():
+            rows.insert(place, rows.pop(place + 3))
+        rows.insert(int(rng.integers(5, 200)), (at(3), 999))
+        files.append(read_glucose_csv(write(folder, f"SetA/p{k}", rows)))
+    return files
+
+
+def same(one: Said, other: Said) -> bool:
+    return all(np.array_equal(one.figures[name], other.figures[name], equal_nan=True) for name in FIGURES) and bool(
+        (one.alarm_low == other.alarm_low).all() and (one.alarm_urgent == other.alarm_urgent).all()
+    )
+
+
+def test_streamed_alone_in_company_and_in_other_pieces_the_same_is_said(tmp_path: Path, models: Models) -> None:
+    files = company(tmp_path)
+    together = stream(files, models)
+    assert any(said.alarm_low.any() for said in together)
+    for file, said in zip(files, together, strict=True):
+        assert same(stream([file], models)[0], said)
+        assert said.counts["said"] > 200
+    for readings_a_step in (2, 7, 1000):
+        for one, other in zip(stream(files, models, readings_a_step=readings_a_step), together, strict=True):
+            assert same(one, other)
+
+
+def test_nothing_said_at_a_row_depends_on_what_follows(tmp_path: Path, models: Models) -> None:
+    file = company(tmp_path)[0]
+    said = stream([file], models)[0]
+    cut = 150
+    path = write(tmp_path, "SetB/p0", list(zip(file.timestamps[:cut], file.texts[:cut], strict=True)))
+    first = stream([read_glucose_csv(path)], models)[0]
+    for name in FIGURES:
+        np.testing.assert_array_equal(first.figures[name], said.figures[name][:cut])
+    assert first.alarm_low.tolist() == said.alarm_low[:cut].tolist()
+
+
+def test_the_stream_says_what_one_batch_over_the_same_histories_does(tmp_path: Path, models: Models) -> None:
+    """Of the first readings, before anything was fitted to the person: the network asked directly, all at once."""
+    rows = person(8, 60)
+    file = read_glucose_csv(write(tmp_path, "SetA/p8", rows))
+    said = stream([file], models)[0]
+    mg_dl = file.mg_dl.astype(np.float32)
+    signal, context = glucose_window.prepare([(file.t_ns[: k + 1], mg_dl[: k + 1]) for k in range(len(rows))])
+    pack = load(shipped("glucose"))
+    outputs = open_backend(pack).run({"signal": signal, "context": context})
+    changes, risks = pack.changes(outputs), pack.probabilities(outputs)
+    for column, names in enumerate((("f30_lo", "f30", "f30_hi"), ("f60_lo", "f60", "f60_hi"))):
+        for place, name in enumerate(names):
+            np.testing.assert_allclose(said.figures[name], mg_dl + changes[:, column, place], atol=1e-4)
+    for name, label in (("p_lt70_30", "lt70_30"), ("p_le54_20", "le54_20")):
+        np.testing.assert_allclose(said.figures[name], risks[:, pack.labels.index(label)], atol=1e-6)
 
 
 # -- scores ----------------------------------------------------------------------------------------------------------
