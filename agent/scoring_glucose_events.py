@@ -118,7 +118,27 @@ class Lows:
     end_early: Int64
     """... and past the last that is early."""
 
-    def any_before(self, signal: Bool, end: Int64) -> Bool:
+    def score(self, alarm: npt.ArrayLike, among: npt.ArrayLike | None = None) -> LowScore:
+        """As `low_score`."""
+        grid = self.grid
+        on = np.asarray(alarm, dtype=np.bool_)
+        counted = np.ones(len(grid.slot), dtype=np.bool_) if among is None else np.asarray(among, dtype=np.bool_)
+        if on.shape != grid.slot.shape or counted.shape != grid.slot.shape:
+            raise ValueError(f"{len(grid.slot)} readings but {on.shape} alarms among {counted.shape}")
+        on = on & self.can_alarm
+        heard = notifications(grid.slot, on)
+        events = self.watched & counted
+        figures = (
+            events.sum(),
+            *(np.sum(events & self._any_before(one, end)) for one in (on, heard) for end in (self.end, self.end_early)),
+            np.sum(self.onset & ~self.watched & counted),
+            np.sum(heard & self.right & counted),
+            np.sum(heard & ~self.right & counted),
+            np.sum(grid.interval_slots[self.can_alarm & counted]) / SLOTS_A_DAY,
+        )
+        return LowScore(*(np.asarray(figure, dtype=np.float64) for figure in figures))
+
+    def _any_before(self, signal: Bool, end: Int64) -> Bool:
         """(n,) whether `signal` (n,) is on anywhere from the begin of the horizon to `end`."""
         count = np.append(0, np.cumsum(signal))
         return np.asarray(count[end] > count[self.first])
@@ -137,28 +157,13 @@ def lows_of(grid: Grid, target: Target) -> Lows:
     return Lows(grid, target, can_alarm, low_ahead(grid, target), begins, watched, first, end, end_early)
 
 
-def low_score(lows: Lows, alarm: npt.ArrayLike, among: npt.ArrayLike | None = None) -> LowScore:
+def low_score(grid: Grid, alarm: npt.ArrayLike, target: Target, among: npt.ArrayLike | None = None) -> LowScore:
     """One person's `alarm`, on or not after each reading of the grid (n,), against the lows that came.
 
     `among` (n,): only events that begin, and samples that lie, in these places. Raises ValueError when lengths differ.
+    Of many alarms on the same readings `lows_of` once and `Lows.score` of each is the same, faster.
     """
-    grid = lows.grid
-    on = np.asarray(alarm, dtype=np.bool_)
-    counted = np.ones(len(grid.slot), dtype=np.bool_) if among is None else np.asarray(among, dtype=np.bool_)
-    if on.shape != grid.slot.shape or counted.shape != grid.slot.shape:
-        raise ValueError(f"{len(grid.slot)} readings but {on.shape} alarms among {counted.shape}")
-    on = on & lows.can_alarm
-    heard = notifications(grid.slot, on)
-    events = lows.watched & counted
-    figures = (
-        events.sum(),
-        *(np.sum(events & lows.any_before(one, end)) for one in (on, heard) for end in (lows.end, lows.end_early)),
-        np.sum(lows.onset & ~lows.watched & counted),
-        np.sum(heard & lows.right & counted),
-        np.sum(heard & ~lows.right & counted),
-        np.sum(grid.interval_slots[lows.can_alarm & counted]) / SLOTS_A_DAY,
-    )
-    return LowScore(*(np.asarray(figure, dtype=np.float64) for figure in figures))
+    return lows_of(grid, target).score(alarm, among)
 
 
 def low_ahead(grid: Grid, target: Target) -> Bool:

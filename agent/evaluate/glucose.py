@@ -45,7 +45,7 @@ from agent.evaluate.report import PROCESSES, Report, in_processes
 from agent.inference import shipped_models
 from agent.ingest.glucose_csv import GlucoseFile, glucose_files, glucose_root, read_glucose_csv
 from agent.scoring_glucose import Float64, Grid, forecast_score, on_grid
-from agent.scoring_glucose_events import LE54_20, LT70_30, LowScore, Target, low_score, lows_of
+from agent.scoring_glucose_events import LE54_20, LT70_30, LowScore, Target, lows_of
 from agent.signal.outlook import HORIZONS_MIN
 from firmware_bridge.chunk import NS_PER_S
 
@@ -135,11 +135,11 @@ def score_person(file: GlucoseFile, said: Said) -> PersonScore:
         known = lows_of(grid, target)
         for worn in (1, 3):
             for method, alarm in alarms.items():
-                lows[method, target.name, worn] = low_score(known, alarm, grid.interval_slots == worn)
+                lows[method, target.name, worn] = known.score(alarm, grid.interval_slots == worn)
         for loss in LOSSES:
             alarm = incumbents.nightscout_low(path, loss)
             for worn in (1, 3):
-                losses[target.name, loss, worn] = low_score(known, alarm, grid.interval_slots == worn)
+                losses[target.name, loss, worn] = known.score(alarm, grid.interval_slots == worn)
     silent_samples = int(np.sum(np.isnan(ours["f30"]) & grid.usable))
     return PersonScore(file.subject, len(file.readings), silent_samples, Counter(said.counts), forecasts, lows, losses)
 

@@ -74,7 +74,7 @@ def test_nothing_recorded_scores_nothing() -> None:
     grid = on_grid([], [])
     assert grid.days == 0
     assert math.isnan(forecast_score(grid.ahead(30), grid.mg_dl).rmse)
-    assert low_score(lows_of(grid, LT70_30), []).events == 0
+    assert low_score(grid, [], LT70_30).events == 0
     with pytest.raises(ValueError, match="no scores"):
         total([])
 
@@ -152,7 +152,7 @@ CALM = [100.0] * 12
 
 def score_of(mg_dl: list[float], alarmed_at: list[int], target: Target = LT70_30) -> LowScore:
     grid = every_five_minutes(*mg_dl)
-    return low_score(lows_of(grid, target), np.isin(grid.reading, alarmed_at))
+    return low_score(grid, np.isin(grid.reading, alarmed_at), target)
 
 
 def test_a_low_needs_a_second_reading_within_ten_minutes_and_half_an_hour_without() -> None:
@@ -257,10 +257,10 @@ def test_low_scores_are_those_of_the_protocol_word_by_word(data: st.DataObject) 
     grid = on_grid(T0_S + 300 * np.cumsum(gaps), values)
     target = data.draw(st.sampled_from([LT70_30, LE54_20]))
     lows = lows_of(grid, target)
-    score = low_score(lows, alarm)
+    score = low_score(grid, alarm, target)
     expected = slow_low_score(grid, alarm, target)
     assert {one.name: float(getattr(score, one.name)) for one in fields(LowScore)} == pytest.approx(expected)
-    halves = [low_score(lows, alarm, grid.slot % 2 == side) for side in (0, 1)]
+    halves = [lows.score(alarm, grid.slot % 2 == side) for side in (0, 1)]
     assert float(total(halves).events) == score.events
     assert float(total(halves).false) == score.false
 
