@@ -7,27 +7,29 @@ import json
 import os
 import ssl
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from agent.alarms.limits import ALWAYS_ON, Limits
+from agent.alarms.glucose_settings import GlucoseSettings, SensorLife
+from agent.alarms.limits import Limits
+from agent.alarms.local_time import UTC, LocalTime
 from agent.config_faults import ConfigError, Fault, did_you_mean, shown, unknown_key
+from agent.config_limits import read_limits
 from agent.config_lines import Path as KeyPath
 from agent.config_reader import TableReader, parse_toml, read_password
 from agent.config_schema import (
-    LIMITS,
     SOURCES,
     AgentTable,
     Format,
-    LimitTable,
     MqttSourceTable,
     MqttTable,
     OutboxTable,
     PatientTable,
     WfdbSourceTable,
 )
+from agent.time_zone import TimeZoneError, instant_ns, known_zones, local_time
 from agent.tls import TlsFileError, client_context
 from firmware_bridge.chunk import CANONICAL_UNIT, UNIT_FACTOR, Stream
 
@@ -54,6 +56,7 @@ PASSWORD_VARIABLE = "VAGUS_MQTT_PASSWORD"  # noqa: S105 - the name of a variable
 _TLS_FILES = ("ca_file", "cert_file", "key_file")
 _WAVEFORMS = frozenset({"ecg", "ppg", "abp", "acc"})
 """Kinds that make no sense as single readings."""
+_SENSOR_KEYS = ("warm_up_min", "lifetime_days", "sensor_started")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,7 @@ class AgentConfig:
     late_after_s: float = 30.0
     runtime: str = "auto"
     log: Literal["text", "json"] = "text"
+    timezone: str = "UTC"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +103,8 @@ class MqttSource:
 
     stream: Stream
     format: Format = "auto"
+    sensor: SensorLife | None = None
+    """Of a glucose sensor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +124,7 @@ class PatientConfig:
     id: str
     sources: tuple[MqttSource | WfdbSource, ...] = ()
     limits: Limits = field(default_factory=Limits)
+    glucose: GlucoseSettings = field(default_factory=GlucoseSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +204,7 @@ class _Reader:
     def __init__(self, read: TableReader, environ: Mapping[str, str]) -> None:
         self._read = read
         self._environ = environ
+        self._local = UTC
 
     def config(self, data: dict[str, Any]) -> Config:
         known = ("agent", "mqtt", "patient", "outbox")
@@ -204,6 +212,7 @@ class _Reader:
             if key not in known:
                 self._read.fault((key,), *unknown_key(key, known))
         agent = self._agent(data)
+        self._local = self._zone(agent.timezone if agent else "UTC")
         mqtt = self._mqtt(data, agent.id if agent else "")
         patients = self._patients(data)
         outbox = self._read.table(OutboxTable, data.get("outbox", {}), ("outbox",))
@@ -223,8 +232,23 @@ class _Reader:
         if state_dir is None:
             return None
         return AgentConfig(
-            table.id, state_dir, table.time, table.mains_hz, table.late_after_s, table.runtime, table.log
+            table.id,
+            state_dir,
+            table.time,
+            table.mains_hz,
+            table.late_after_s,
+            table.runtime,
+            table.log,
+            table.timezone,
         )
+
+    def _zone(self, name: str) -> LocalTime:
+        try:
+            return local_time(name)
+        except TimeZoneError as error:
+            suggestion = error.suggestion or did_you_mean(name, known_zones())
+            self._read.fault(("agent", "timezone"), f"{shown(name)} {error}", suggestion)
+            return UTC
 
     def _mqtt(self, data: dict[str, Any], agent_id: str) -> MqttConfig | None:
         table = self._read.table(MqttTable, data.get("mqtt", {}), ("mqtt",))
@@ -289,9 +313,9 @@ class _Reader:
             elif table is not None:
                 seen[table.id] = path
             sources = self._sources(item, path, table.id if table else "", taken)
-            limits = self._limits(item.get("limit", []), (*path, "limit"))
+            limits = read_limits(self._read, item.get("limit", []), (*path, "limit"), self._local)
             if table is not None:
-                patients.append(PatientConfig(table.id, sources, limits))
+                patients.append(PatientConfig(table.id, sources, limits, _glucose_settings(table, sources)))
         return tuple(patients)
 
     def _sources(
@@ -342,6 +366,7 @@ class _Reader:
             self._read.fault(
                 (*path, "format"), '"nightscout" carries glucose only', 'set kind = "cgm" or another format'
             )
+        sensor = self._sensor(table, path)
         if len(self._read.faults) > noted:
             return None
         stream = Stream(
@@ -355,37 +380,34 @@ class _Reader:
             channels=channels,
             interval_s=table.interval_s or 0.0,
         )
-        return MqttSource(stream, table.format)
+        return MqttSource(stream, table.format, sensor)
+
+    def _sensor(self, table: MqttSourceTable, path: KeyPath) -> SensorLife | None:
+        """What is said of a glucose sensor's life; a fault where it is said of another stream, or since when is not."""
+        written = [key for key in _SENSOR_KEYS if getattr(table, key) is not None]
+        if table.kind != "cgm":
+            for key in written:
+                self._read.fault(
+                    (*path, key), f"is about glucose sensors, and this is {shown(table.kind)}", "remove it"
+                )
+            return None
+        if table.sensor_started is None:
+            for key in written:
+                self._read.fault((*path, key), "counts from sensor_started, which is not given", "add sensor_started")
+            return SensorLife(table.device, table.channel)
+        try:
+            started_ns = instant_ns(table.sensor_started, self._local)
+        except ValueError as error:
+            self._read.fault((*path, "sensor_started"), str(error), "write when this very sensor was put in")
+            return None
+        return SensorLife(table.device, table.channel, started_ns, table.warm_up_min or 0.0, table.lifetime_days)
 
     def _wfdb_source(self, table: WfdbSourceTable, path: KeyPath) -> WfdbSource | None:
         record = table.path.removesuffix(".hea").removesuffix(".dat")
         header = self._read.readable(f"{record}.hea", (*path, "path"))
         return WfdbSource(header.with_suffix(""), table.speed) if header is not None else None
 
-    def _limits(self, raw: object, path: KeyPath) -> Limits:
-        values: dict[str, Any] = {}
-        disabled: set[str] = set()
-        first: dict[str, KeyPath] = {}
-        for place, item in self._read.tables(raw, path, "patient.limit"):
-            table = self._read.variant(LIMITS, "rule", item, place)
-            if table is None:
-                continue
-            rule = str(item["rule"])
-            if rule in first:
-                line = self._read.line((*first[rule], "rule"))
-                self._read.fault(
-                    (*place, "rule"), f'"{rule}" already has its limit on line {line}', "keep one of the two"
-                )
-            first.setdefault(rule, place)
-            if not table.enabled and rule in ALWAYS_ON:
-                message = f"{rule} is an alarm of high priority and cannot be switched off"
-                self._read.fault((*place, "enabled"), message, "its limits can be set within their bounds")
-            elif not table.enabled:
-                disabled.add(rule)
-            values |= _limit_values(table, rule)
-        return Limits(**values, disabled=frozenset(disabled))
 
-
-def _limit_values(table: LimitTable, rule: str) -> dict[str, Any]:
-    """The numbers of one [[patient.limit]] under the names they have in Limits."""
-    return {f"{rule}_{key}": value for key, value in table if key not in ("rule", "enabled")}
+def _glucose_settings(table: PatientTable, sources: Sequence[MqttSource | WfdbSource]) -> GlucoseSettings:
+    sensors = tuple(source.sensor for source in sources if isinstance(source, MqttSource) and source.sensor)
+    return GlucoseSettings(table.low_alerts_per_day, table.urgent_low_alerts_per_day, table.personal, sensors)

@@ -6,11 +6,12 @@ The titles and descriptions here are the only ones: docs/config.md and the sugge
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from datetime import datetime
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic.fields import FieldInfo
 
-from agent.alarms.limits import BOUNDS, DEFAULTS
 from firmware_bridge.chunk import CANONICAL_UNIT, MAX_CHANNELS, MAX_RATE_HZ
 
 Format = Literal["auto", "frame", "cbor", "json", "senml", "nightscout"]
@@ -58,6 +59,11 @@ class Table(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
 
+    @classmethod
+    def keys(cls) -> dict[str, FieldInfo]:
+        """Every key as it is written in a config, and what it means."""
+        return {field.alias or name: field for name, field in cls.model_fields.items()}
+
 
 class AgentTable(Table):
     """The agent itself. One per config; `id` is required."""
@@ -93,6 +99,14 @@ class AgentTable(Table):
         description='"auto": an accelerator that is there and passes its self-test, else the CPU. '
         'A name: that one if it passes, else the CPU; "openvino" and "tflite" run on the CPU too. '
         "The status says what really runs.",
+    )
+    timezone: str = Field(
+        "UTC",
+        min_length=1,
+        max_length=64,
+        title="Time zone",
+        description='Name of the zone that times of day in limits are meant in, such as "Europe/London"; '
+        "summer time is minded.",
     )
     log: Literal["text", "json"] = Field(
         "text", title="Log format", description='"text" for people, "json" for a log collector.'
@@ -147,6 +161,26 @@ class PatientTable(Table):
         title="Pseudonym",
         description="Appears in topics, logs and alerts: nothing that identifies anybody.",
     )
+    low_alerts_per_day: float = Field(
+        1.0,
+        ge=0.1,
+        le=4,
+        title="False alerts of a low ahead",
+        description="How many false alerts of `predicted_low` a day this person bears; more of them find more lows.",
+    )
+    urgent_low_alerts_per_day: float = Field(
+        0.5,
+        ge=0.1,
+        le=4,
+        title="False alerts of an urgent low soon",
+        description="How many false alerts of `urgent_low_soon` a day this person bears.",
+    )
+    personal: Literal["on", "frozen", "off"] = Field(
+        "on",
+        title="Fitted to the person",
+        description='"on": glucose forecasts and their thresholds are fitted to this person as readings come. '
+        '"frozen": they stay as they are. "off": they are as for everybody.',
+    )
 
 
 class MqttSourceTable(Table):
@@ -192,6 +226,26 @@ class MqttSourceTable(Table):
         description='"auto" goes by the message\'s content type, then by its first bytes. '
         "Sensors on MQTT 3.1.1 send no content type: name the format for those.",
     )
+    sensor_started: datetime | None = Field(
+        None,
+        title="Sensor put in",
+        description="Of a glucose sensor: date and time at which it was put in, such as 2026-01-31T08:00:00Z; "
+        "without an offset, in the agent's time zone.",
+    )
+    warm_up_min: float | None = Field(
+        None,
+        ge=0,
+        le=1440,
+        title="Warm-up",
+        description="Of a glucose sensor: minutes after sensor_started for which its readings are in doubt.",
+    )
+    lifetime_days: float | None = Field(
+        None,
+        ge=0.5,
+        le=400,
+        title="Lifetime",
+        description="Of a glucose sensor: days after sensor_started from which on its readings are in doubt.",
+    )
 
 
 class WfdbSourceTable(Table):
@@ -210,82 +264,6 @@ class WfdbSourceTable(Table):
     )
 
 
-def _limit(field: str, title: str, description: str) -> Any:
-    """A numeric limit whose default and bounds are those of `field` in Limits."""
-    bounds = BOUNDS[field]
-    return Field(DEFAULTS[field], ge=bounds.low, le=bounds.high, title=title, description=description)
-
-
-class LimitTable(Table):
-    """What every limit has."""
-
-    enabled: bool = Field(
-        True, title="Enabled", description="false switches the rule off; refused for rules of high priority."
-    )
-
-
-class AsystoleLimit(LimitTable):
-    """No heart beat. High priority: cannot be switched off."""
-
-    rule: Literal["asystole"]
-    longer_than_s: float = _limit("asystole_longer_than_s", "Longer than", "Seconds without a QRS complex.")
-
-
-class BradycardiaLimit(LimitTable):
-    """Extreme bradycardia, over 5 beats."""
-
-    rule: Literal["bradycardia"]
-    below_bpm: float = _limit("bradycardia_below_bpm", "Below", "Heart rate under which the alarm is raised.")
-
-
-class TachycardiaLimit(LimitTable):
-    """Extreme tachycardia, over 17 beats."""
-
-    rule: Literal["tachycardia"]
-    above_bpm: float = _limit("tachycardia_above_bpm", "Above", "Heart rate over which the alarm is raised.")
-
-
-class PauseLimit(LimitTable):
-    """A long interval between two beats."""
-
-    rule: Literal["pause"]
-    longer_than_s: float = _limit("pause_longer_than_s", "Longer than", "Seconds from one beat to the next.")
-
-
-class VentricularFibrillationLimit(LimitTable):
-    """Fibrillation, flutter or very fast tachycardia of the ventricles. High priority: cannot be switched off."""
-
-    rule: Literal["ventricular_fibrillation"]
-
-
-class VentricularTachycardiaLimit(LimitTable):
-    """A run of fast ventricular beats. High priority: cannot be switched off."""
-
-    rule: Literal["ventricular_tachycardia"]
-    beats: int = _limit("ventricular_tachycardia_beats", "Beats", "Ventricular beats in a row.")
-    above_bpm: float = _limit("ventricular_tachycardia_above_bpm", "Above", "Rate of the run over which it counts.")
-
-
-class AtrialFibrillationLimit(LimitTable):
-    """An irregular rhythm that holds, suggestive of atrial fibrillation."""
-
-    rule: Literal["atrial_fibrillation"]
-    longer_than_s: float = _limit("atrial_fibrillation_longer_than_s", "Longer than", "Seconds for which it must hold.")
-
-
-class VentricularBigeminyLimit(LimitTable):
-    """Every second beat ventricular. Has no number to set."""
-
-    rule: Literal["ventricular_bigeminy"]
-
-
-class PvcBurdenLimit(LimitTable):
-    """Many premature ventricular beats."""
-
-    rule: Literal["pvc_burden"]
-    above_percent: float = _limit("pvc_burden_above_percent", "Above", "Share of beats that are ventricular.")
-
-
 class OutboxTable(Table):
     """What is kept on disk until the broker has acknowledged it."""
 
@@ -300,16 +278,3 @@ class OutboxTable(Table):
 
 SOURCES: dict[str, type[Table]] = {"mqtt": MqttSourceTable, "wfdb": WfdbSourceTable}
 """Tables of [[patient.source]] by their `type`."""
-
-LIMITS: dict[str, type[LimitTable]] = {
-    "asystole": AsystoleLimit,
-    "bradycardia": BradycardiaLimit,
-    "tachycardia": TachycardiaLimit,
-    "pause": PauseLimit,
-    "ventricular_fibrillation": VentricularFibrillationLimit,
-    "ventricular_tachycardia": VentricularTachycardiaLimit,
-    "atrial_fibrillation": AtrialFibrillationLimit,
-    "ventricular_bigeminy": VentricularBigeminyLimit,
-    "pvc_burden": PvcBurdenLimit,
-}
-"""Tables of [[patient.limit]] by their `rule`."""

@@ -19,6 +19,8 @@ from agent.alarms.alert import AlertEvent
 from agent.config import Config, MqttConfig, WfdbSource, streams
 from agent.engine import Engine
 from agent.health import Health
+from agent.history import History
+from agent.history_file import FILE_NAME
 from agent.ingest.mqtt import MqttSource, StreamConfig
 from agent.ingest.replay import EPOCH_NS, RecordStream, ReplaySource, record_chunks
 from agent.ingest.source import Delivery, Source
@@ -62,16 +64,18 @@ class Supervisor:
         config.agent.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         models, self._packs = live_models(config.agent.state_dir, config.agent.runtime, time.time_ns)
         self._persons = _persons(config, self._streams)
+        outbox = Outbox(config.agent.state_dir / "outbox.sqlite", config.outbox.max_mb << 20)
+        self._history = History(config.agent.state_dir / FILE_NAME)  # after the outbox, whose lock keeps others out
         engine = Engine(
             self._persons,
             models,
             mains_hz=config.agent.mains_hz,
             late_after_s=config.agent.late_after_s,
+            watch=self._history.watch,
         )
         self._wall = config.agent.time == "wall"
-        outbox = Outbox(config.agent.state_dir / "outbox.sqlite", config.outbox.max_mb << 20)
         standing = StandingAlarms(config.agent.state_dir / "standing.json", config.agent.id)
-        self._worker = Worker(engine, outbox, self._topics, wall=self._wall, standing=standing)
+        self._worker = Worker(engine, outbox, self._topics, wall=self._wall, standing=standing, history=self._history)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="worker")
         self._queue: asyncio.Queue[Delivery] = asyncio.Queue(QUEUE_DELIVERIES)
         self._stopping = asyncio.Event()
@@ -116,6 +120,7 @@ class Supervisor:
                 await _at_most(GOODBYE_S, publisher.drained())
                 publishing.cancel()
             await health.goodbye()
+        await loop.run_in_executor(self._thread, self._history.close)
         await loop.run_in_executor(self._thread, self._worker.outbox.close)
         self._thread.shutdown()
 
@@ -225,7 +230,7 @@ def _persons(config: Config, expected: Mapping[tuple[str, str], StreamConfig]) -
         belonging += [
             _record(patient.id, source).stream for source in patient.sources if isinstance(source, WfdbSource)
         ]
-        persons.append(Person(patient.id, tuple(belonging), patient.limits))
+        persons.append(Person(patient.id, tuple(belonging), patient.limits, patient.glucose))
     return persons
 
 
