@@ -7,7 +7,8 @@ from datetime import UTC, datetime, tzinfo
 from rich.text import Text
 
 from agent.alarms.alert import Category, Phase, Priority
-from agent.uplink.messages import AlertMessage, BeatModel, EvidenceModel, StatusMessage, parse_rfc3339_ns
+from agent.uplink.evidence import BeatModel, EvidenceModel, parse_rfc3339_ns
+from agent.uplink.messages import AlertMessage, StatusMessage
 
 NS_PER_S = 1_000_000_000
 

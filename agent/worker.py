@@ -8,12 +8,14 @@ they give are known already.
 from __future__ import annotations
 
 import logging
+import pickle
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
 from agent.alarms.alert import AlertEvent
 from agent.engine import Engine
+from agent.history import History
 from agent.ingest.source import Delivery
 from agent.standing import StandingAlarms, ended, technical
 from agent.uplink.messages import alert_messages
@@ -37,10 +39,21 @@ class Worker:
     """Engine and outbox of one process. Every method belongs to one thread."""
 
     def __init__(
-        self, engine: Engine, outbox: Outbox, topics: Topics, *, wall: bool, standing: StandingAlarms | None = None
+        self,
+        engine: Engine,
+        outbox: Outbox,
+        topics: Topics,
+        *,
+        wall: bool,
+        standing: StandingAlarms | None = None,
+        history: History | None = None,
     ) -> None:
-        """`wall`: whether the clock counts; False in a replay, where the newest sample is now."""
+        """`wall`: whether the clock counts; False in a replay, where the newest sample is now.
+
+        `history` keeps what a report shows; the engine's `watch` must be its `watch`.
+        """
         self._standing = standing
+        self.history = history
         self.engine, self.outbox, self.topics = engine, outbox, topics
         self._wall = wall
         self._decode: Decode = _decode_nothing
@@ -48,6 +61,11 @@ class Worker:
         self._unsaved: list[Outgoing] = []
         self._disk_full_since_ns: int | None = None
         self.ticks = 0
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the wall clock counts."""
+        return self._wall
 
     @property
     def disk_full(self) -> bool:
@@ -75,12 +93,15 @@ class Worker:
         for entry in recovery.journal:
             if entry.patient in self.engine.patients:
                 chunks = self._decode(entry.topic, entry.content_type, entry.payload)
-                self._step_alone(entry.patient, chunks, entry.now_ns)
+                self._note(self._step_alone(entry.patient, chunks, entry.now_ns))
                 self._journalled[entry.patient] += 1
         return resumed, len(recovery.journal)
 
     def _restore(self, patient: str, blob: bytes) -> bool:
-        known = patient in self.engine.patients and self.engine.restore(patient, blob)
+        engine_state, history_state = _unpacked(blob)
+        known = patient in self.engine.patients and self.engine.restore(patient, engine_state)
+        if self.history is not None and patient in self.engine.patients:
+            self.history.resume(patient, history_state)
         if not known:
             log.warning("state of %s does not fit this version or config: it starts afresh", patient)
         return known
@@ -116,6 +137,8 @@ class Worker:
         ]
         if events or journal or self._unsaved:
             self._commit(self._messages(events), journal, self._due_snapshots(journal))
+        if self.history is not None and not self.disk_full:
+            self.history.tick()
         self.ticks += 1
         return events
 
@@ -127,6 +150,8 @@ class Worker:
             log.exception("fault in a step over %d chunks: going on patient by patient", len(chunks))
         for patient in self.engine.patients:
             self.engine.reset(patient)
+            if self.history is not None:
+                self.history.forget(patient)
         self._resume()
         by_patient: defaultdict[str, list[Chunk]] = defaultdict(list)
         for chunk in chunks:
@@ -147,7 +172,7 @@ class Worker:
 
     def save_all(self) -> None:
         """Snapshot every patient: before an orderly stop, so that the next start is quick."""
-        self._commit([], (), {patient: self.engine.snapshot(patient) for patient in self.engine.patients})
+        self._commit([], (), {patient: self._snapshot(patient) for patient in self.engine.patients})
 
     def _due_snapshots(self, journal: Sequence[JournalEntry]) -> dict[str, bytes]:
         self._journalled.update(entry.patient for entry in journal)
@@ -156,9 +181,18 @@ class Worker:
         due = due[:SNAPSHOTS_A_TICK]
         for patient in due:
             self._journalled[patient] = 0
-        return {patient: self.engine.snapshot(patient) for patient in due}
+        return {patient: self._snapshot(patient) for patient in due}
+
+    def _snapshot(self, patient: str) -> bytes:
+        history_state = self.history.state(patient) if self.history is not None else b""
+        return pickle.dumps((self.engine.snapshot(patient), history_state))
+
+    def _note(self, events: Sequence[AlertEvent]) -> None:
+        if self.history is not None:
+            self.history.note_events(events)
 
     def _messages(self, events: Sequence[AlertEvent]) -> list[Outgoing]:
+        self._note(events)
         committed_ns = time.time_ns()
         return [
             message
@@ -205,6 +239,15 @@ class Worker:
     def _disk_full_event(self, since_ns: int) -> AlertEvent:
         text = "The disk is full: only alerts are kept, and a crash may lose some"
         return technical(self.topics.agent, "outbox_full", since_ns, text)
+
+
+def _unpacked(blob: bytes) -> tuple[bytes, bytes]:
+    """The engine's and the history's state of a patient, in which only our own private file is trusted."""
+    try:
+        engine_state, history_state = pickle.loads(blob)  # noqa: S301 (from our own state directory)
+    except Exception:  # whatever a damaged pickle raises, or another version's is, it does not fit
+        return b"", b""
+    return engine_state, history_state
 
 
 def _decode_nothing(_topic: str, _content_type: str | None, _payload: bytes) -> tuple[Chunk, ...]:

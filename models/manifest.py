@@ -38,17 +38,21 @@ class _Table(BaseModel):
 class Input(_Table):
     """The network's view of the stream."""
 
-    kind: Literal["ecg"]
-    unit: Literal["mV"]
-    rate_hz: Literal[125, 250] = Field(description="rate of the signal the window is cut from")
+    kind: Literal["ecg", "cgm"]
+    unit: Literal["mV", "mg/dL"]
+    rate_hz: Literal[125, 250] | None = Field(
+        default=None, description="rate of the waveform the window is cut from; left out where readings come singly"
+    )
+    interval_s: Positive | None = Field(default=None, description="spacing of the grid that readings are put on")
     hop_s: Positive | None = Field(
-        default=None, description="the window's anchor is every multiple of this in a run; left out, every R peak"
+        default=None,
+        description="the window's anchor is every multiple of this in a run; left out, every R peak or reading",
     )
     before_s: Positive = Field(description="seconds before the anchor that the window begins")
     after_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         description="seconds after the anchor at which the window ends"
     )
-    band_hz: tuple[float, float] = Field(description="pass band of the filter in front")
+    band_hz: tuple[float, float] | None = Field(default=None, description="pass band of the filter in front")
     prepare: list[PrepareStep]
     channels: Annotated[int, Field(ge=1, le=16)] = Field(description="rows of the `signal` input")
     samples: Annotated[int, Field(ge=8, le=4096)] = Field(description="columns of the `signal` input")
@@ -58,6 +62,14 @@ class Input(_Table):
     def _check(self) -> Input:
         if len(set(self.context)) != len(self.context):
             raise ValueError("context: a feature is named twice")
+        if self.unit != {"ecg": "mV", "cgm": "mg/dL"}[self.kind]:
+            raise ValueError(f"unit: {self.kind} does not come in {self.unit}")
+        if self.kind == "cgm":
+            if self.interval_s is None or self.rate_hz is not None or self.band_hz is not None:
+                raise ValueError("readings have interval_s, and neither rate_hz nor band_hz")
+            return self
+        if self.interval_s is not None or self.rate_hz is None or self.band_hz is None:
+            raise ValueError("a waveform has rate_hz and band_hz, and no interval_s")
         if not 0 <= self.band_hz[0] < self.band_hz[1] <= self.rate_hz / 2:
             raise ValueError(f"band_hz: {self.band_hz} does not fit a rate of {self.rate_hz} Hz")
         return self
@@ -72,14 +84,60 @@ class Conformal(_Table):
     )
 
 
+class Forecast(_Table):
+    """Of a network that says how far a value will move: three outputs a horizon, in front of the logits."""
+
+    minutes: Annotated[list[Annotated[int, Field(gt=0, le=240)]], Field(min_length=1)] = Field(
+        description="horizons; of each the lower end of the interval, the mean and the upper end, as change from now"
+    )
+    unit_mg_dl: Positive = Field(description="mg/dL that one unit of the network's output stands for")
+    coverage: Annotated[float, Field(gt=0, lt=1)] = Field(description="share of outcomes that the interval holds")
+    widen_mg_dl: list[Annotated[float, Field(ge=-50, le=50)]] = Field(
+        description="per horizon, by how much either end is moved outwards (conformalized quantile regression)"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Forecast:
+        if len(self.widen_mg_dl) != len(self.minutes):
+            raise ValueError("widen_mg_dl: one for each of the minutes")
+        if sorted(set(self.minutes)) != self.minutes:
+            raise ValueError("minutes: must rise")
+        return self
+
+
+class Platt(_Table):
+    """Calibration of one event's probability: sigmoid(scale · logit + bias) (Platt 1999)."""
+
+    scale: Positive
+    bias: Annotated[float, Field(ge=-20, le=20)]
+
+
+class AlarmAt(_Table):
+    """Where an alarm stands for somebody of whom nothing is known yet."""
+
+    start_at: Annotated[float, Field(gt=0, lt=1)] = Field(description="calibrated probability at which it begins")
+    end_below: Annotated[float, Field(gt=0, lt=1)] = Field(description="and below which it ends")
+
+    @model_validator(mode="after")
+    def _check(self) -> AlarmAt:
+        if self.end_below > self.start_at:
+            raise ValueError("end_below: cannot be above start_at")
+        return self
+
+
 class Output(_Table):
     labels: Annotated[list[str], Field(min_length=1)] = Field(description="classes, in the order of the logits")
     steps: Annotated[int, Field(ge=1, le=1024)] | None = Field(
         default=None, description="one sigmoid logit for each of so many steps, instead of a softmax over labels"
     )
     omitted: dict[str, str] = Field(default_factory=dict, description="class left out: why")
-    temperature: Positive = Field(description="logits are divided by this before the softmax")
+    temperature: Positive = Field(default=1.0, description="logits are divided by this before the softmax")
     conformal: Conformal | None = Field(default=None, description="when an answer is called unsure")
+    forecast: Forecast | None = Field(
+        default=None, description="the network says how far a value will move, and labels are events, not alternatives"
+    )
+    platt: dict[str, Platt] = Field(default_factory=dict, description="per event, the calibration of its logit")
+    alarm: dict[str, AlarmAt] = Field(default_factory=dict, description="per event, where its alarm stands at first")
 
     @model_validator(mode="after")
     def _check(self) -> Output:
@@ -92,6 +150,13 @@ class Output(_Table):
             raise ValueError("labels: several with a softmax, or one with steps")
         if self.conformal and self.conformal.at_least.keys() != set(self.labels):
             raise ValueError("conformal: a threshold is needed for each of the labels")
+        if self.forecast is None:
+            if self.platt or self.alarm:
+                raise ValueError("platt, alarm: are of events, beside a forecast")
+        elif self.platt.keys() != set(self.labels) or not self.alarm.keys() <= set(self.labels):
+            raise ValueError("platt: is needed for each of the labels, and alarm is of none but them")
+        elif self.conformal or self.steps:
+            raise ValueError("a forecast has neither steps nor conformal")
         return self
 
 
@@ -136,7 +201,9 @@ class Golden(_Table):
 
     file: FileName
     sha256: Sha256
-    tolerance: Annotated[float, Field(ge=0, lt=1)] = Field(description="largest allowed difference of a probability")
+    tolerance: Annotated[float, Field(ge=0, lt=1)] = Field(
+        description="largest allowed difference of a probability, and of a forecast in units of 100 mg/dL"
+    )
 
 
 class Manifest(_Table):
@@ -163,8 +230,12 @@ class Manifest(_Table):
         strange = sorted({*self.output.labels, *self.output.omitted} - LABELS[self.task])
         if strange:
             raise ValueError(f"output: the task {self.task!r} has no label {', '.join(strange)}")
-        if (self.task == "beat") != (self.input.hop_s is None):
-            raise ValueError("input.hop_s: beats have none, every other task has one")
+        if (self.task in {"beat", "glucose"}) != (self.input.hop_s is None):
+            raise ValueError("input.hop_s: beats and readings have none, every other task has one")
+        if (self.task == "glucose") != (self.output.forecast is not None):
+            raise ValueError("output.forecast: is of the task 'glucose', and that task has one")
+        if (self.task == "glucose") != (self.input.kind == "cgm"):
+            raise ValueError(f"input.kind: {self.input.kind} is not what the task {self.task!r} looks at")
         return self
 
 

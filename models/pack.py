@@ -22,6 +22,7 @@ __all__ = [
     "ModelPack",
     "PackError",
     "available_packs",
+    "difference",
     "expected",
     "golden",
     "load",
@@ -35,6 +36,8 @@ Float32 = npt.NDArray[np.float32]
 
 PACKS = Path(__file__).parent / "packs"
 MAX_FILE_BYTES = 64 << 20
+FORECAST_SCALE_MG_DL = 100.0
+"""A forecast that is off by this much counts in a golden run like a probability that is off by one."""
 QUANTIZED: WeightsName = "onnx"
 """The weights that every pack has, and that run where nothing else is chosen."""
 
@@ -80,13 +83,35 @@ class ModelPack:
 
     @property
     def outputs(self) -> int:
-        """Logits a row: one for each label, or one for each step."""
-        return self.manifest.output.steps or len(self.labels)
+        """Numbers a row: a logit for each label or step, behind three of a forecast for each horizon."""
+        forecast = self.manifest.output.forecast
+        return (self.manifest.output.steps or len(self.labels)) + (3 * len(forecast.minutes) if forecast else 0)
 
-    def probabilities(self, logits: Float32) -> Float32:
-        """Calibrated probabilities, (batch, outputs) float32, of the backend's logits."""
-        temperature = self.manifest.output.temperature
-        return sigmoid(logits, temperature) if self.manifest.output.steps else probabilities(logits, temperature)
+    def probabilities(self, outputs: Float32) -> Float32:
+        """Calibrated probabilities, (batch, labels or steps) float32, of the backend's outputs (batch, outputs)."""
+        output = self.manifest.output
+        if output.forecast is not None:
+            platt = [output.platt[label] for label in self.labels]
+            scale, bias = np.array([(one.scale, one.bias) for one in platt], dtype=np.float64).T
+            return sigmoid(outputs[:, -len(self.labels) :] * scale + bias, 1.0)
+        return sigmoid(outputs, output.temperature) if output.steps else probabilities(outputs, output.temperature)
+
+    def changes(self, outputs: Float32) -> Float32:
+        """Of a forecast, the expected change in mg/dL from the backend's outputs (batch, outputs).
+
+        (batch, horizons, 3) float32: the lower end of the interval, the mean, the upper end, in rising order.
+        """
+        forecast = self.manifest.output.forecast
+        if forecast is None:
+            raise ValueError(f"{self.id} forecasts nothing")
+        n = len(forecast.minutes)
+        said = outputs[:, : 3 * n].reshape(len(outputs), n, 3).astype(np.float64) * forecast.unit_mg_dl
+        said += np.outer(forecast.widen_mg_dl, (-1.0, 0.0, 1.0))
+        # A quantized network may put the ends of a narrow interval a step on the wrong side of the mean.
+        said[:, :, 0] = np.minimum(said[:, :, 0], said[:, :, 1])
+        said[:, :, 2] = np.maximum(said[:, :, 2], said[:, :, 1])
+        changes: Float32 = said.astype(np.float32)
+        return changes
 
     def unsure(self, probabilities: Float32) -> npt.NDArray[np.bool_]:
         """Which rows (batch, labels) of calibrated probabilities leave more or less than one answer open: (batch,)."""
@@ -147,7 +172,7 @@ def load(path: Path) -> ModelPack:
 
 
 def verify(pack: ModelPack, backend: Backend | None = None) -> float:
-    """Run the golden vectors and return the largest difference of a probability from what the pack promises.
+    """Run the golden vectors and return the largest difference from what the pack promises, as its tolerance counts.
 
     Opens the CPU backend where none is given. Raises PackError when the difference is above the manifest's tolerance,
     when the golden file does not fit the manifest, or when the network cannot run.
@@ -158,13 +183,22 @@ def verify(pack: ModelPack, backend: Backend | None = None) -> float:
     logits = (backend or open_backend(pack)).run(inputs)
     if logits.shape != wanted.shape or not np.isfinite(logits).all():
         raise PackError(pack.path, f"{pack.id}: golden run gave {logits.shape} or non-finite logits")
-    difference = float(np.abs(pack.probabilities(logits) - pack.probabilities(wanted)).max())
-    if difference > pack.manifest.golden.tolerance:
+    found = difference(pack, logits, wanted)
+    if found > pack.manifest.golden.tolerance:
         raise PackError(
             pack.path / pack.manifest.golden.file,
-            f"golden vectors differ by {difference:.4f} in probability, allowed {pack.manifest.golden.tolerance:g}",
+            f"golden vectors differ by {found:.4f}, allowed {pack.manifest.golden.tolerance:g}",
         )
-    return difference
+    return found
+
+
+def difference(pack: ModelPack, outputs: Float32, wanted: Float32) -> float:
+    """The largest difference of a probability, and of a forecast in units of FORECAST_SCALE_MG_DL."""
+    farthest = float(np.abs(pack.probabilities(outputs) - pack.probabilities(wanted)).max())
+    if pack.manifest.output.forecast is None:
+        return farthest
+    moved = float(np.abs(pack.changes(outputs) - pack.changes(wanted)).max())
+    return max(farthest, moved / FORECAST_SCALE_MG_DL)
 
 
 def golden(pack: ModelPack) -> tuple[dict[str, Float32], Float32]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-Task = Literal["qrs", "beat", "rhythm", "vf"]
-"""What a pack is asked: where beats are; what each beat is; which rhythm; whether a rhythm is shockable."""
+Task = Literal["qrs", "beat", "rhythm", "vf", "glucose"]
+"""What a pack is asked: where beats are; what each beat is; which rhythm; whether a rhythm is shockable; what glucose
+will be."""
 
 BeatLabel = Literal["N", "S", "V", "F", "Q"]
 """AAMI EC57 beat classes: normal, supraventricular ectopic, ventricular ectopic, fusion, unclassifiable or paced."""
@@ -13,11 +14,16 @@ BeatLabel = Literal["N", "S", "V", "F", "Q"]
 RHYTHM_LABELS = ("N", "A", "O", "~")
 """The answers of a rhythm pack, in the order of its logits."""
 
+GLUCOSE_LABELS = ("lt70_30", "le54_20", "gt250_30")
+"""The events whose probabilities a glucose pack gives, in the order of its logits: any reading below 70 mg/dL within
+30 min, at most 54 within 20, above 250 within 30."""
+
 LABELS: dict[Task, frozenset[str]] = {
     "qrs": frozenset({"beat"}),
     "beat": frozenset(get_args(BeatLabel)),
     "rhythm": frozenset(RHYTHM_LABELS),
     "vf": frozenset({"other", "shockable"}),
+    "glucose": frozenset(GLUCOSE_LABELS),
 }
 """The answers the agent understands. Rhythm: sinus, atrial fibrillation, other, too noisy to say (CinC 2017)."""
 
@@ -239,10 +245,79 @@ VF_CONTEXT: tuple[str, ...] = (
 )
 """Of a window of the last seconds (agent/signal/vf_window.py), in that module's order."""
 
+GLUCOSE_CONTEXT: tuple[str, ...] = (
+    "level_log",
+    "level_54",
+    "level_80",
+    "level_120",
+    "level_180",
+    "level_250",
+    "ar2_15",
+    "ar2_30",
+    "ar2_60",
+    "change_5",
+    "change_10",
+    "change_15",
+    "change_20",
+    "change_30",
+    "change_45",
+    "change_60",
+    "change_90",
+    "change_120",
+    "slope_15",
+    "bend_15",
+    "slope_30",
+    "bend_30",
+    "slope_60",
+    "bend_60",
+    "turn_15",
+    "turn_30",
+    "roughness_60",
+    "roughness_180",
+    "movement_180",
+    "below_highest_60",
+    "above_lowest_60",
+    "mean_60",
+    "below_highest_180",
+    "above_lowest_180",
+    "mean_180",
+    "known_60",
+    "known_180",
+    "since_last",
+    "day_mean",
+    "day_spread",
+    "day_variation",
+    "day_lowest",
+    "day_highest",
+    "day_level",
+    "day_place",
+    "day_below_70",
+    "day_below_85",
+    "day_above_180",
+    "day_above_250",
+    "day_mean_3h",
+    "day_mean_6h",
+    "day_mean_12h",
+    "day_movement_15",
+    "day_movement_30",
+    "day_movement_6h",
+    "day_persistence_6h",
+    "day_rises_to_falls",
+    "day_ago",
+    "day_ago_next_30",
+    "day_ago_next_60",
+    "day_ago_second_60",
+    "day_since_low",
+    "day_since_high",
+    "day_since_rise",
+    "day_known",
+)
+
 CONTEXT: dict[Task, tuple[str, ...]] = {
     "qrs": QRS_CONTEXT,
     "beat": BEAT_CONTEXT,
     "rhythm": RHYTHM_CONTEXT,
     "vf": VF_CONTEXT,
+    "glucose": GLUCOSE_CONTEXT,
 }
 """Per task, the context features that the agent computes, in order."""

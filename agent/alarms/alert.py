@@ -10,6 +10,8 @@ from enum import StrEnum
 import numpy as np
 import numpy.typing as npt
 
+from agent.signal.outlook import Expected
+
 
 class Priority(StrEnum):
     """Urgency, as in IEC 60601-1-8 (informed by it; no conformity is claimed)."""
@@ -95,7 +97,7 @@ class Evidence:
     strip_unit: str
     strip_channels: tuple[str, ...]
     strip: npt.NDArray[np.float32]
-    """(n, channels): up to the last 10 s before the decision."""
+    """(n, channels): up to the last 10 s before the decision; of readings that come singly, the last hours."""
     beats: tuple[EvidenceBeat, ...]
     quality: float
     """Share of the strip's time that passed the signal quality gate, 0 to 1."""
@@ -108,6 +110,10 @@ class Evidence:
     predictions: tuple[EvidencePrediction, ...] = ()
     """The last answer to each question about a window of signal."""
     attributions: tuple[Attribution, ...] = ()
+    strip_times_ns: tuple[int, ...] = ()
+    """Of readings that come singly, where the strip's rate is 0: the time of each."""
+    expected: tuple[Expected, ...] = ()
+    """What was expected to follow the newest reading."""
     asked: tuple[Asked, ...] = ()
     """What `attributions` are to be made from; empty once they are."""
 

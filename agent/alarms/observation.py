@@ -13,7 +13,7 @@ from enum import StrEnum
 import numpy as np
 import numpy.typing as npt
 
-from agent.signal.outlook import Glucose, Outlook
+from agent.signal.outlook import Glucose, Outlook, PastReading
 
 Inputs = Mapping[str, npt.NDArray[np.float16]]
 """What a model was shown, kept until its answer has been taken in."""
@@ -102,7 +102,7 @@ class Prediction:
     inputs: Inputs | None = field(default=None, compare=False, repr=False)
 
 
-Observation = Beat | Quality | Prediction | SignalStart | SignalLost | Glucose | Outlook
+Observation = Beat | Quality | Prediction | SignalStart | SignalLost | Glucose | Outlook | PastReading
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ from typing import Any
 from agent.broker import LocalBroker
 from agent.ingest.simulate import Episode, Rhythm, SimulatedPatient
 from agent.mqtt import MqttConnection
-from agent.uplink.messages import parse_event, parse_rfc3339_ns
+from agent.uplink.evidence import parse_rfc3339_ns
+from agent.uplink.messages import parse_event
 from agent.uplink.topics import input_topic
 from firmware_bridge.chunk import NS_PER_S, Chunk, Stream
 from firmware_bridge.codecs import cbor_chunk

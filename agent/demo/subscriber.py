@@ -9,7 +9,8 @@ from contextlib import suppress
 from agent.demo.display import Display
 from agent.demo.truth import Heard
 from agent.mqtt import Message, MqttConnection
-from agent.uplink.messages import StatusMessage, VitalMessage, parse_event, parse_rfc3339_ns
+from agent.uplink.evidence import parse_rfc3339_ns
+from agent.uplink.messages import StatusMessage, VitalMessage, parse_event
 from agent.uplink.topics import Topics
 from firmware_bridge.chunk import NS_PER_S
 

@@ -13,6 +13,9 @@ URGENT_LOW_MG_DL = 54.0
 HIGH_MG_DL = 250.0
 HORIZONS_MIN = (30, 60)
 
+Inputs = Mapping[str, npt.NDArray[np.float16]]
+"""What the model was shown, kept until an alarm may need it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Glucose:
@@ -36,6 +39,21 @@ class Glucose:
 
 
 @dataclass(frozen=True, slots=True)
+class PastReading:
+    """A reading that is no news: older than the newest, or another value for one that is known."""
+
+    t_ns: int
+    mg_dl: float
+    kind: str
+    """ "back-fill" or "revised"."""
+
+    @property
+    def at_ns(self) -> int:
+        """Time of the measurement."""
+        return self.t_ns
+
+
+@dataclass(frozen=True, slots=True)
 class Expected:
     """Glucose so many minutes ahead: the mean, and an interval that holds nine of ten."""
 
@@ -43,6 +61,25 @@ class Expected:
     mg_dl: float
     low_mg_dl: float
     high_mg_dl: float
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What the model says after one reading, before it is fitted to the person."""
+
+    expected: tuple[Expected, ...]
+    """At HORIZONS_MIN."""
+    p_low: float
+    """Calibrated probability of any reading below 70 mg/dL within 30 min."""
+    p_urgent_low: float
+    """Of any reading of 54 mg/dL or less within 20 min."""
+    p_high: float
+    """Of any reading above 250 mg/dL within 30 min."""
+    coverage: float = 1.0
+    """Share of the readings of the last hour that came."""
+    usable: bool = True
+    """False where too little of the last hour is known for an alarm to rest on this."""
+    inputs: Inputs | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +113,7 @@ class Outlook:
     """Share of the readings of the last hour that came."""
     usable: bool = True
     """False where too little of the last hour is known for an alarm to rest on this."""
-    inputs: Mapping[str, npt.NDArray[np.float16]] | None = field(default=None, compare=False, repr=False)
+    inputs: Inputs | None = field(default=None, compare=False, repr=False)
 
     @property
     def at_ns(self) -> int:

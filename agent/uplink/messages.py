@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
-import numpy as np
-import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
-from agent.alarms.alert import AlertEvent, Category, Evidence, Phase, Priority
+from agent.alarms.alert import AlertEvent, Category, Phase, Priority
+from agent.uplink.evidence import (
+    EvidenceModel,
+    ExpectedModel,
+    Model,
+    evidence_model,
+    rfc3339,
+    smaller,
+)
 from agent.uplink.outbox import Outgoing
 from agent.uplink.topics import Topics
 
@@ -25,76 +29,12 @@ RESEARCH_NOTE: Final = "research software, not a medical device"
 CLOUD_EVENT_TYPE = "application/cloudevents+json"
 JSON_TYPE = "application/json"
 MAX_ALERT_BYTES = 65_536
-OLDEST_SAMPLES = "the oldest samples"
 VITAL_EXPIRY_S = 300
 STATUS_PRIORITY = 4
 VITAL_PRIORITY = 5
-NS_PER_S = 1_000_000_000
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")  # a newer agent may say more
-
-
-class StripModel(_Model):
-    """The stretch of signal that was looked at, sample for sample (float32, shortest digits that read back equal)."""
-
-    t0: str = Field(description="time of the first sample")
-    rate_hz: float
-    unit: str
-    channels: list[str]
-    samples: list[list[float | None]] = Field(description="one list per channel; null where no sample came")
-    left_out: str | None = Field(default=None, description="what did not fit into the message")
-
-    def array(self) -> npt.NDArray[np.float32]:
-        """Samples as (n, channels) float32, NaN where none came."""
-        columns = [np.array(channel, dtype=np.float32) for channel in self.samples]
-        return np.stack(columns, axis=1) if columns else np.empty((0, 0), np.float32)
-
-
-class BeatModel(_Model):
-    t: str
-    label: str
-    probability: float
-    unsure: bool | None = Field(default=None, description="true where the model leaves more than one answer open")
-
-
-class PredictionModel(_Model):
-    task: str
-    start: str = Field(description="start of the window of signal")
-    decided_at: str
-    label: str
-    probability: float
-    unsure: bool | None = Field(default=None, description="true where the model leaves more than one answer open")
-
-
-class AttributionModel(_Model):
-    """What of the signal spoke for an answer: by how much its log odds fall without each piece."""
-
-    task: str
-    label: str
-    t0: str = Field(description="start of the first piece")
-    piece_s: float
-    falls: list[float]
-
-
-class PackModel(_Model):
-    id: str
-    sha256: str
-
-
-class EvidenceModel(_Model):
-    strip: StripModel
-    beats: list[BeatModel]
-    quality: float = Field(description="share of the strip's time that passed the signal quality gate, 0 to 1")
-    missing_s: float = Field(description="seconds of the strip's span for which no samples came")
-    values: dict[str, float | str] = Field(description="measured values and the thresholds they crossed")
-    packs: list[PackModel] = Field(description="models that took part")
-    predictions: list[PredictionModel] | None = Field(default=None, description="last answers about windows of signal")
-    attributions: list[AttributionModel] | None = None
-
-
-class AlertData(_Model):
+class AlertData(Model):
     alert_id: str
     patient: str
     rule: str
@@ -117,7 +57,7 @@ class AlertData(_Model):
     )
 
 
-class AlertMessage(_Model):
+class AlertMessage(Model):
     """A CloudEvent about one transition of one alarm."""
 
     specversion: Literal["1.0"] = "1.0"
@@ -130,7 +70,7 @@ class AlertMessage(_Model):
     data: AlertData
 
 
-class StreamHealth(_Model):
+class StreamHealth(Model):
     patient: str
     device: str
     channel: str
@@ -140,7 +80,7 @@ class StreamHealth(_Model):
     detail: str = ""
 
 
-class PackHealth(_Model):
+class PackHealth(Model):
     id: str
     version: str = ""
     origin: Literal["shipped", "installed"] = "shipped"
@@ -151,7 +91,7 @@ class PackHealth(_Model):
     )
 
 
-class StatusMessage(_Model):
+class StatusMessage(Model):
     """Retained: what the agent is doing; the last will is one with `state` "offline"."""
 
     agent: str
@@ -171,14 +111,26 @@ class StatusMessage(_Model):
         return self.model_dump_json().encode()
 
 
-class VitalMessage(_Model):
+Trend = Literal[
+    "rising_quickly", "rising", "rising_slightly", "steady", "falling_slightly", "falling", "falling_quickly"
+]
+"""More than 3, 2 and 1 mg/dL a minute, up or down."""
+
+
+class VitalMessage(Model):
+    """Display data: not promised. With `retained_s` in `vital_message` the newest is there for whoever comes later."""
+
     patient: str
     code: str = Field(description='what was measured, e.g. "hr"')
     value: float
     unit: str
     at: str = Field(description="stream time of the measurement")
-    late: bool
-    quality: float | None = None
+    late: bool = Field(description="not of now: recorded later than it was measured")
+    quality: float | None = Field(default=None, description="0 to 1; of a share over days, how much of them is known")
+    rate_per_min: float | None = Field(default=None, description="rate of change, in `unit` a minute")
+    trend: Trend | None = Field(default=None, description="the rate in a word: steady is less than 1 mg/dL a minute")
+    expected: list[ExpectedModel] | None = Field(default=None, description="forecasts, in `unit`")
+    doubt: str | None = Field(default=None, description="why the sensor's value is doubted")
     note: Literal["research software, not a medical device"] = RESEARCH_NOTE
 
 
@@ -204,13 +156,14 @@ def alert_messages(
     return [said, Outgoing(state_topic, payload, True, priority, None, CLOUD_EVENT_TYPE, "alert", event.alert_id)]
 
 
-def vital_message(vital: VitalMessage, topics: Topics) -> Outgoing:
+def vital_message(vital: VitalMessage, topics: Topics, retained_s: int | None = None) -> Outgoing:
+    """`retained_s`: kept by the broker for so long, or until the next one; None where only who listens now needs it."""
     return Outgoing(
         topic=topics.vital(vital.patient, vital.code),
         payload=vital.model_dump_json(exclude_none=True).encode(),
-        retain=False,
+        retain=retained_s is not None,
         priority=VITAL_PRIORITY,
-        expiry_s=VITAL_EXPIRY_S,
+        expiry_s=retained_s or VITAL_EXPIRY_S,
         content_type=JSON_TYPE,
         kind="vital",
     )
@@ -254,21 +207,6 @@ def json_schemas() -> dict[str, dict[str, Any]]:
     return {name: model.model_json_schema(mode="serialization") for name, model in models.items()}
 
 
-def rfc3339(t_ns: int) -> str:
-    """UTC nanoseconds as "2026-01-31T08:00:00.000000000Z", exactly."""
-    seconds, rest_ns = divmod(t_ns, NS_PER_S)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest_ns:09d}Z"
-
-
-def parse_rfc3339_ns(text: str) -> int:
-    """UTC nanoseconds of what `rfc3339` wrote; raises ValueError on anything else."""
-    whole, dot, fraction = text.partition(".")
-    if not dot or len(fraction) != 10 or not fraction.endswith("Z") or not fraction[:9].isdigit():
-        raise ValueError(f"{text!r} is not a UTC time with nine digits of fraction")
-    seconds = datetime.strptime(whole, "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC).timestamp()
-    return int(seconds) * NS_PER_S + int(fraction[:9])
-
-
 def _alert_message(
     event: AlertEvent,
     agent: str,
@@ -296,7 +234,7 @@ def _alert_message(
             decided_at=rfc3339(event.at_ns),
             late=event.late,
             text=event.text,
-            evidence=None if event.evidence is None else _evidence_model(event.evidence),
+            evidence=None if event.evidence is None else evidence_model(event.evidence),
             seq=seq,
             boot_id=boot_id,
             committed_at=None if committed_ns is None else rfc3339(committed_ns),
@@ -310,77 +248,13 @@ def _event_id(event: AlertEvent) -> str:
     return hashlib.blake2s("\x1f".join(parts).encode(), digest_size=10).hexdigest()
 
 
-def _evidence_model(evidence: Evidence) -> EvidenceModel:
-    return EvidenceModel(
-        strip=StripModel(
-            t0=rfc3339(evidence.strip_t0_ns),
-            rate_hz=evidence.strip_rate_hz,
-            unit=evidence.strip_unit,
-            channels=list(evidence.strip_channels),
-            samples=[_shortest(evidence.strip[:, column]) for column in range(evidence.strip.shape[1])],
-        ),
-        beats=[
-            BeatModel(t=rfc3339(beat.t_ns), label=beat.label, probability=beat.probability, unsure=beat.unsure or None)
-            for beat in evidence.beats
-        ],
-        quality=evidence.quality,
-        missing_s=evidence.missing_s,
-        values=dict(evidence.values),
-        packs=[PackModel(id=pack_id, sha256=sha256) for pack_id, sha256 in evidence.packs],
-        predictions=[
-            PredictionModel(
-                task=said.task,
-                start=rfc3339(said.start_ns),
-                decided_at=rfc3339(said.at_ns),
-                label=said.label,
-                probability=round(said.probability, 4),
-                unsure=said.unsure or None,
-            )
-            for said in evidence.predictions
-        ]
-        or None,
-        attributions=[
-            AttributionModel(
-                task=made.task, label=made.label, t0=rfc3339(made.t0_ns), piece_s=made.piece_s, falls=list(made.falls)
-            )
-            for made in evidence.attributions
-        ]
-        or None,
-    )
-
-
-def _shortest(samples: npt.NDArray[np.float32]) -> list[float | None]:
-    """Each sample as the number with the fewest digits that reads back as the same float32."""
-    numbers = [float(text) for text in samples.astype(np.float32).astype(str)]
-    return [number if math.isfinite(number) else None for number in numbers]
-
-
 def _fitting(message: AlertMessage) -> AlertMessage:
     """The message with fewer channels, then a shorter strip, until it fits; and it says so."""
     evidence = message.data.evidence
     while evidence is not None and len(message.model_dump_json(exclude_none=True)) > MAX_ALERT_BYTES:
-        strip = _smaller(evidence.strip)
+        strip = smaller(evidence.strip, MAX_ALERT_BYTES)
         if strip is None:
             break
         evidence = evidence.model_copy(update={"strip": strip})
         message = message.model_copy(update={"data": message.data.model_copy(update={"evidence": evidence})})
     return message
-
-
-def _smaller(strip: StripModel) -> StripModel | None:
-    """Without the channels beyond the first, or without the oldest tenth; None when nothing is left to leave out."""
-    reason = f"the message would exceed {MAX_ALERT_BYTES} bytes"
-    if len(strip.channels) > 1:
-        left_out = f"channels {', '.join(strip.channels[1:])}: {reason}"
-        return strip.model_copy(
-            update={"channels": strip.channels[:1], "samples": strip.samples[:1], "left_out": left_out}
-        )
-    if not strip.samples or not strip.samples[0]:
-        return None
-    # The oldest samples go: what was decided last rests on the newest.
-    n_cut = -(-len(strip.samples[0]) // 10)
-    t0_ns = parse_rfc3339_ns(strip.t0) + round(n_cut * NS_PER_S / strip.rate_hz)
-    left_out = strip.left_out or ""
-    if OLDEST_SAMPLES not in left_out:
-        left_out = f"{left_out}; {OLDEST_SAMPLES}" if left_out else f"{OLDEST_SAMPLES}: {reason}"
-    return strip.model_copy(update={"t0": rfc3339(t0_ns), "samples": [strip.samples[0][n_cut:]], "left_out": left_out})

@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from models.backends import ACCELERATORS, CPU, RUNTIMES, Backend, Runtime, open_runtime
 from models.manifest import PackError
-from models.pack import ModelPack, expected, verify
+from models.pack import ModelPack, difference, expected, verify
 
 log = logging.getLogger(__name__)
 
@@ -236,9 +236,9 @@ def _judge(pack: ModelPack, runtime: Runtime, result: Path) -> Refusal | None:
     wanted = expected(pack, runtime.weights)
     if together.shape != wanted.shape or together.dtype != np.float32 or not np.isfinite(together).all():
         return Refusal(runtime.name, Reason.GARBAGE, f"gave {together.dtype} {together.shape} or non-finite logits")
-    difference = float(np.abs(pack.probabilities(together) - pack.probabilities(wanted)).max())
-    if difference > runtime.tolerance:
-        detail = f"probabilities differ by {difference:.3f}, allowed {runtime.tolerance:g}"
+    farthest = difference(pack, together, wanted)
+    if farthest > runtime.tolerance:
+        detail = f"probabilities differ by {farthest:.3f}, allowed {runtime.tolerance:g}"
         return Refusal(runtime.name, Reason.WRONG, detail)
     if alone.shape != (1, wanted.shape[1]) or alone.tobytes() != together[:1].tobytes():
         return Refusal(runtime.name, Reason.WRONG, "a row's answer depends on the batch it is in")

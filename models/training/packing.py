@@ -76,6 +76,28 @@ def ecg_input(
     )
 
 
+def cgm_input(
+    *,
+    before_s: float,
+    prepare: Sequence[str],
+    shape: tuple[int, int],
+    context: Sequence[str],
+    interval_s: float = 300.0,
+) -> Input:
+    """What the manifest says of a window of readings on a grid: `shape` is (channels, slots) of the signal."""
+    return Input(
+        kind="cgm",
+        unit="mg/dL",
+        interval_s=interval_s,
+        before_s=before_s,
+        after_s=0.0,
+        prepare=cast("list[PrepareStep]", list(prepare)),
+        channels=shape[0],
+        samples=shape[1],
+        context=list(context),
+    )
+
+
 def sources(records: Mapping[str, Sequence[str]]) -> list[Source]:
     """What the manifest says of each database, by its name in ATTRIBUTION, with the records that were learnt from."""
     return [
@@ -146,7 +168,8 @@ def _sha256(path: Path) -> str:
 
 def _write_manifest(folder: Path, facts: Facts, batch_us: float) -> None:
     output = _keys(facts.output)
-    conformal, omitted = output.pop("conformal", None), output.pop("omitted", None)
+    conformal, omitted, forecast = (output.pop(name, None) for name in ("conformal", "omitted", "forecast"))
+    events = {name: output.pop(name, {}) for name in ("platt", "alarm")}
     tables: dict[str, dict[str, Any]] = {
         "": {
             "schema": SCHEMA,
@@ -164,6 +187,9 @@ def _write_manifest(folder: Path, facts: Facts, batch_us: float) -> None:
     if conformal:
         tables["output.conformal"] = {"alpha": conformal["alpha"]}
         tables["output.conformal.at_least"] = conformal["at_least"]
+    if forecast:
+        tables["output.forecast"] = forecast
+    tables |= {f"output.{name}.{label}": table for name, labels in events.items() for label, table in labels.items()}
     tables["budget"] = {"latency_s": facts.latency_s, "parameters": facts.parameters, "batch_us": batch_us}
     for name, ending in export.ENDINGS.items():
         file = f"{folder.name}.{ending}"

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from agent.alarms.alert import AlertEvent, Category, Evidence, EvidenceBeat, Phase, Priority, alert_id
+from agent.uplink.evidence import parse_rfc3339_ns, rfc3339
 from agent.uplink.messages import (
     MAX_ALERT_BYTES,
     RESEARCH_NOTE,
@@ -24,8 +25,6 @@ from agent.uplink.messages import (
     offline_payload,
     outgoing_priority,
     parse_event,
-    parse_rfc3339_ns,
-    rfc3339,
     status_message,
     vital_message,
 )

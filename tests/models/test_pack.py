@@ -100,7 +100,7 @@ def test_a_manifest_cut_anywhere_is_refused_with_its_name(folder: Path) -> None:
         ('\nF = "', '\nX = "', "'beat' has no label X"),
         ('task = "beat"', 'task = "horoscope"', "task: "),
         ('task = "beat"', 'task = "vf"', "unknown feature rr_absolute"),
-        ("rate_hz = 250", "rate_hz = 250\nhop_s = 1.0", r"input\.hop_s: beats have none"),
+        ("rate_hz = 250", "rate_hz = 250\nhop_s = 1.0", r"input\.hop_s: beats and readings have none"),
         ("latency_s = 1.2", "latency_s = 9.0", r"budget\.latency_s"),
         ("band_hz = [0.05, 40.0]", "band_hz = [0.05, 400.0]", "does not fit a rate"),
         ('file = "beat.int8.onnx"', 'file = "../beat/beat.int8.onnx"', r"weights\.onnx\.file"),

@@ -30,7 +30,8 @@ from agent.ingest.wfdb import read_header
 from agent.mqtt import MqttConnection
 from agent.patient import Person
 from agent.replay import ecg_of
-from agent.uplink.messages import AlertMessage, parse_event, parse_rfc3339_ns
+from agent.uplink.evidence import parse_rfc3339_ns
+from agent.uplink.messages import AlertMessage, parse_event
 from agent.uplink.topics import input_topic
 from firmware_bridge.chunk import Chunk, Stream
 
