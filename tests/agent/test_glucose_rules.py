@@ -337,6 +337,11 @@ def test_a_doubt_that_passes_is_not_said_until_it_has_lasted_a_quarter_of_an_hou
     assert found[0].onset_ns == T0
 
 
+def test_an_urgent_low_which_nobody_doubts_is_no_proof_of_the_sensor() -> None:
+    readings = [at(0, 110, "warm-up"), *every_5_min(52, 50, 49, start_min=5), at(20, 110, "warm-up")]
+    assert told(run(doubted(), readings)) == [("cgm_doubt:g7/glucose", "on", 0)]
+
+
 def test_another_doubt_is_another_alarm() -> None:
     found = run(doubted(), [at(0, 100, "warm-up"), at(5, 100, "expired"), at(10, 100, "a new one")])
     assert [one.active for one in found] == [True, False, True, False, True]
