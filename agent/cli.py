@@ -71,9 +71,11 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 (one line an option)
     annotate.set_defaults(call=_annotate)
 
     evaluate = commands.add_parser("evaluate", help="score the engine against reference annotations")
-    evaluate.add_argument("task", choices=("beats", "rhythm", "vf"))
-    evaluate.add_argument("--data", type=Path, required=True, metavar="DIR", help="with mitdb/, cinc2017/, vfdb/ …")
-    evaluate.add_argument("--records", nargs="*", help="only these, e.g. mitdb/208")
+    evaluate.add_argument("task", choices=("beats", "rhythm", "vf", "glucose"))
+    evaluate.add_argument(
+        "--data", type=Path, required=True, metavar="DIR", help="with mitdb/, cinc2017/, vfdb/, glucose/ …"
+    )
+    evaluate.add_argument("--records", nargs="*", help="only these, e.g. mitdb/208, or AZT1D/Subject_1")
     evaluate.add_argument("--json", type=Path, metavar="OUT")
     evaluate.add_argument("--predictions", type=Path, metavar="CSV")
     evaluate.set_defaults(call=_evaluate)

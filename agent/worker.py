@@ -63,6 +63,11 @@ class Worker:
         self.ticks = 0
 
     @property
+    def is_live(self) -> bool:
+        """Whether the wall clock counts."""
+        return self._wall
+
+    @property
     def disk_full(self) -> bool:
         return self._disk_full_since_ns is not None
 

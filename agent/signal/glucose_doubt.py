@@ -26,7 +26,7 @@ JOINED_NS = 30 * NS_PER_MIN
 
 STUCK_NS = 75 * NS_PER_MIN
 STUCK_INTERVALS = 8
-"""Of 48 people no 5-minute sensor repeated a value within its range for 75 minutes in 3,103 days (the longest: 65), and
+"""Of 48 people no 5-minute sensor repeated a value within its range for 75 minutes in 3,103 days (the longest: 70), and
 15-minute sensors did it for two hours once in 1,636 days."""
 
 CLIPPED_LOW_MG_DL = 40.0
@@ -71,7 +71,8 @@ def rebounded(times_ns: Sequence[int], mg_dl: Sequence[float], low_mg_dl: float)
     """Whether an abrupt low is over as abruptly as it came: someone may have lain on the sensor (a compression low).
 
     Takes the readings of the last REBOUND_WITHIN_NS, the newest last. It is known only when the low is over, so it is
-    a note and holds no alarm back. Unproven: no recording says on which lows people lay.
+    a note and holds no alarm back. Unproven: no recording says on which lows people lay, and of 382 such lows in 48
+    people 94 ended between 0 and 6 o'clock, a quarter, as if nobody slept on a sensor.
     """
     low = [i for i, value in enumerate(mg_dl) if value < low_mg_dl]
     if not low or low[-1] == len(mg_dl) - 1:

@@ -21,8 +21,9 @@ from agent.config import (
     parse_config,
     streams,
 )
+from agent.config_limit_schema import LIMITS
 from agent.config_page import config_page
-from agent.config_schema import LIMITS, Format, Kind
+from agent.config_schema import Format, Kind
 from firmware_bridge.chunk import CANONICAL_UNIT
 from firmware_bridge.codecs import FORMATS
 
@@ -150,7 +151,7 @@ def test_an_alarm_of_high_priority_cannot_be_switched_off(rule: str) -> None:
 @pytest.mark.parametrize("field", sorted(BOUNDS))
 @pytest.mark.parametrize("end", ["low", "high"])
 def test_no_limit_leaves_its_bounds(field: str, end: str) -> None:
-    rule = next(rule for rule in RULES if field.startswith(rule))
+    rule = max((rule for rule in RULES if field.startswith(rule)), key=len)
     key = field.removeprefix(f"{rule}_")
     bound = int(getattr(BOUNDS[field], end))
     text = GOOD + f'[[patient.limit]]\nrule = "{rule}"\n{key} = '

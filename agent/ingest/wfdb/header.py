@@ -21,8 +21,13 @@ class RecordError(ValueError):
 
     def __init__(self, path: Path, message: str, line: int | None = None) -> None:
         self.path = path
+        self.message = message
         self.line = line
         super().__init__(f"{path}{'' if line is None else f':{line}'}: {message}")
+
+    def __reduce__(self) -> tuple[type[RecordError], tuple[Path, str, int | None]]:
+        """From one process to another: without, whoever waits for the other's answer would wait forever."""
+        return type(self), (self.path, self.message, self.line)
 
 
 @dataclass(frozen=True, slots=True)
