@@ -11,7 +11,7 @@ from enum import IntEnum, IntFlag
 from firmware_bridge.chunk import DecodeError
 from firmware_bridge.codecs.bluetooth_bytes import ByteReader, check_range
 from firmware_bridge.codecs.bluetooth_cgm_crc import is_secured, with_crc
-from firmware_bridge.codecs.bluetooth_cgm_feature import SampleLocation, SampleType, sample_from_byte
+from firmware_bridge.codecs.bluetooth_glucose_sample import SampleLocation, SampleType, sample_from_byte
 from firmware_bridge.codecs.bluetooth_medfloat import Sfloat
 
 

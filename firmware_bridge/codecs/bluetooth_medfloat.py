@@ -71,9 +71,13 @@ class _Medfloat:
     @property
     def value(self) -> float | None:
         """The number, correctly rounded to float64; None where a special value stands."""
+        return self.scaled(0)
+
+    def scaled(self, power: int) -> float | None:
+        """The number × 10 to the `power`, rounded once, as a unit with another prefix needs it; None as for `value`."""
         if self.special is not None:
             return None
-        return float(Decimal(self.mantissa).scaleb(self.exponent))
+        return float(Decimal(self.mantissa).scaleb(self.exponent + power))
 
     @classmethod
     def of(cls, number: float | Special) -> Self:

@@ -17,12 +17,13 @@ from firmware_bridge.codecs.bluetooth_cgm_annunciation import (
     SensorWarning,
 )
 from firmware_bridge.codecs.bluetooth_cgm_crc import e2e_crc, with_crc
-from firmware_bridge.codecs.bluetooth_cgm_feature import CgmFeature, CgmFeatures, SampleLocation, SampleType
+from firmware_bridge.codecs.bluetooth_cgm_feature import CgmFeature, CgmFeatures
 from firmware_bridge.codecs.bluetooth_cgm_measurement import CgmMeasurement, measurements
 from firmware_bridge.codecs.bluetooth_cgm_session_run import CgmSessionRun
 from firmware_bridge.codecs.bluetooth_cgm_session_start import CgmSessionStart
 from firmware_bridge.codecs.bluetooth_cgm_status import CgmStatus
 from firmware_bridge.codecs.bluetooth_date_time import DateTime
+from firmware_bridge.codecs.bluetooth_glucose_sample import SampleLocation, SampleType
 from firmware_bridge.codecs.bluetooth_medfloat import Sfloat
 
 RISING = bytes.fromhex("0A016A001E0005F0E18F")

@@ -17,7 +17,7 @@ from firmware_bridge.codecs.bluetooth_cgm_control import (
     CgmResult,
 )
 from firmware_bridge.codecs.bluetooth_cgm_crc import with_crc
-from firmware_bridge.codecs.bluetooth_cgm_feature import SampleLocation, SampleType
+from firmware_bridge.codecs.bluetooth_glucose_sample import SampleLocation, SampleType
 from firmware_bridge.codecs.bluetooth_medfloat import Sfloat
 from firmware_bridge.codecs.bluetooth_racp import (
     RacpAnswer,
