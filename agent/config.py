@@ -12,26 +12,18 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from agent.alarms.glucose_settings import GlucoseSettings, SensorLife
+from agent.alarms.glucose_settings import GlucoseSettings
 from agent.alarms.limits import Limits
 from agent.alarms.local_time import UTC, LocalTime
 from agent.config_faults import ConfigError, Fault, did_you_mean, shown, unknown_key
 from agent.config_limits import read_limits
 from agent.config_lines import Path as KeyPath
 from agent.config_reader import TableReader, parse_toml, read_password
-from agent.config_schema import (
-    SOURCES,
-    AgentTable,
-    Format,
-    MqttSourceTable,
-    MqttTable,
-    OutboxTable,
-    PatientTable,
-    WfdbSourceTable,
-)
-from agent.time_zone import TimeZoneError, instant_ns, known_zones, local_time
+from agent.config_schema import AgentTable, Format, MqttTable, OutboxTable, PatientTable
+from agent.config_sources import MqttSource, NightscoutConfig, SourceConfig, SourceReader, WfdbSource
+from agent.time_zone import TimeZoneError, known_zones, local_time
 from agent.tls import TlsFileError, client_context
-from firmware_bridge.chunk import CANONICAL_UNIT, UNIT_FACTOR, Stream
+from firmware_bridge.chunk import Stream
 
 __all__ = [
     "AgentConfig",
@@ -42,6 +34,7 @@ __all__ = [
     "Limits",
     "MqttConfig",
     "MqttSource",
+    "NightscoutConfig",
     "OutboxConfig",
     "PatientConfig",
     "WfdbSource",
@@ -54,9 +47,6 @@ __all__ = [
 
 PASSWORD_VARIABLE = "VAGUS_MQTT_PASSWORD"  # noqa: S105 - the name of a variable
 _TLS_FILES = ("ca_file", "cert_file", "key_file")
-_WAVEFORMS = frozenset({"ecg", "ppg", "abp", "acc"})
-"""Kinds that make no sense as single readings."""
-_SENSOR_KEYS = ("warm_up_min", "lifetime_days", "sensor_started")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,31 +88,11 @@ class MqttConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class MqttSource:
-    """[[patient.source]] type = "mqtt". `stream.unit` is canonical; a configured one that differs is in `sent_unit`."""
-
-    stream: Stream
-    format: Format = "auto"
-    sensor: SensorLife | None = None
-    """Of a glucose sensor."""
-
-
-@dataclass(frozen=True, slots=True)
-class WfdbSource:
-    """[[patient.source]] type = "wfdb"."""
-
-    path: Path
-    """The record without extension."""
-    speed: float = 1.0
-    """1 is real time; 0 as fast as it goes."""
-
-
-@dataclass(frozen=True, slots=True)
 class PatientConfig:
     """[[patient]]"""
 
     id: str
-    sources: tuple[MqttSource | WfdbSource, ...] = ()
+    sources: tuple[SourceConfig, ...] = ()
     limits: Limits = field(default_factory=Limits)
     glucose: GlucoseSettings = field(default_factory=GlucoseSettings)
 
@@ -165,12 +135,12 @@ def parse_config(text: str | bytes, path: Path, environ: Mapping[str, str] = os.
 
 
 def streams(config: Config) -> dict[tuple[str, str], tuple[Stream, Format]]:
-    """Every stream expected over MQTT, with its payload format, by (device, channel)."""
+    """Every stream whose payloads are decoded, with their format, by (device, channel)."""
     return {
         (source.stream.device, source.stream.channel): (source.stream, source.format)
         for patient in config.patients
         for source in patient.sources
-        if isinstance(source, MqttSource)
+        if isinstance(source, (MqttSource, NightscoutConfig))
     }
 
 
@@ -193,7 +163,7 @@ def check_command(args: argparse.Namespace) -> int:
     if args.json:
         sys.stdout.write(json.dumps(summary) + "\n")
     else:
-        counts = f"{summary['patients']} patient(s), {summary['streams']} MQTT stream(s)"
+        counts = f"{summary['patients']} patient(s), {summary['streams']} stream(s)"
         sys.stdout.write(f"{args.config}: good: agent {config.agent.id}, {counts}\n")
     return 0
 
@@ -303,7 +273,7 @@ class _Reader:
             return ()
         patients: list[PatientConfig] = []
         seen: dict[str, KeyPath] = {}
-        taken: dict[tuple[str, str], KeyPath] = {}
+        reader = SourceReader(self._read, self._local)
         for path, item in self._read.tables(raw, ("patient",), "patient"):
             own = {key: value for key, value in item.items() if key not in ("source", "limit")}
             table = self._read.table(PatientTable, own, path)
@@ -312,102 +282,13 @@ class _Reader:
                 self._read.fault((*path, "id"), f'patient "{table.id}" is already on line {first}', "ids must differ")
             elif table is not None:
                 seen[table.id] = path
-            sources = self._sources(item, path, table.id if table else "", taken)
+            sources = reader.sources(item, path, table.id if table else "")
             limits = read_limits(self._read, item.get("limit", []), (*path, "limit"), self._local)
             if table is not None:
                 patients.append(PatientConfig(table.id, sources, limits, _glucose_settings(table, sources)))
         return tuple(patients)
 
-    def _sources(
-        self, patient: dict[str, Any], path: KeyPath, patient_id: str, taken: dict[tuple[str, str], KeyPath]
-    ) -> tuple[MqttSource | WfdbSource, ...]:
-        raw = patient.get("source", [])
-        if not raw:
-            self._read.fault((*path, "source"), "nothing to listen to", "add a [[patient.source]] below this patient")
-            return ()
-        sources: list[MqttSource | WfdbSource | None] = []
-        for place, item in self._read.tables(raw, (*path, "source"), "patient.source"):
-            table = self._read.variant(SOURCES, "type", item, place)
-            if isinstance(table, MqttSourceTable):
-                sources.append(self._mqtt_source(table, place, patient_id))
-                self._claim((table.device, table.channel), place, taken)
-            elif isinstance(table, WfdbSourceTable):
-                sources.append(self._wfdb_source(table, place))
-        return tuple(source for source in sources if source is not None)
 
-    def _claim(self, topic: tuple[str, str], path: KeyPath, taken: dict[tuple[str, str], KeyPath]) -> None:
-        if topic in taken:
-            first = self._read.line((*taken[topic], "device"))
-            message = f'device "{topic[0]}", channel "{topic[1]}" is already the source on line {first}'
-            self._read.fault((*path, "device"), message, "one topic belongs to one patient, once")
-        else:
-            taken[topic] = path
-
-    def _mqtt_source(self, table: MqttSourceTable, path: KeyPath, patient_id: str) -> MqttSource | None:
-        noted = len(self._read.faults)
-        canonical = CANONICAL_UNIT[table.kind]
-        unit = table.unit if table.unit is not None else canonical
-        units = [canonical, *(known for known, target in UNIT_FACTOR if target == canonical)]
-        if unit not in units:
-            message = f"{shown(unit)} is no unit of {table.kind}"
-            self._read.fault(
-                (*path, "unit"), message, did_you_mean(unit, units) if len(units) > 1 else f'use "{canonical}"'
-            )
-        if table.rate_hz is not None and table.interval_s is not None:
-            message = "stands beside rate_hz"
-            self._read.fault((*path, "interval_s"), message, "rate_hz is for waveforms, interval_s for single readings")
-        elif table.rate_hz is None and (table.interval_s is None or table.kind in _WAVEFORMS):
-            what = "is required" if table.kind in _WAVEFORMS else "or interval_s is required"
-            self._read.fault((*path, "rate_hz"), what, "samples a second, as the device states it")
-        channels = tuple(table.channels or ("",))
-        if len(set(channels)) < len(channels):
-            self._read.fault((*path, "channels"), "names a column twice", "give every column a name of its own")
-        if table.format == "nightscout" and table.kind != "cgm":
-            self._read.fault(
-                (*path, "format"), '"nightscout" carries glucose only', 'set kind = "cgm" or another format'
-            )
-        sensor = self._sensor(table, path)
-        if len(self._read.faults) > noted:
-            return None
-        stream = Stream(
-            patient=patient_id,
-            device=table.device,
-            channel=table.channel,
-            kind=table.kind,
-            unit=canonical,
-            sent_unit="" if unit == canonical else unit,
-            rate_hz=table.rate_hz or 0.0,
-            channels=channels,
-            interval_s=table.interval_s or 0.0,
-        )
-        return MqttSource(stream, table.format, sensor)
-
-    def _sensor(self, table: MqttSourceTable, path: KeyPath) -> SensorLife | None:
-        """What is said of a glucose sensor's life; a fault where it is said of another stream, or since when is not."""
-        written = [key for key in _SENSOR_KEYS if getattr(table, key) is not None]
-        if table.kind != "cgm":
-            for key in written:
-                self._read.fault(
-                    (*path, key), f"is about glucose sensors, and this is {shown(table.kind)}", "remove it"
-                )
-            return None
-        if table.sensor_started is None:
-            for key in written:
-                self._read.fault((*path, key), "counts from sensor_started, which is not given", "add sensor_started")
-            return SensorLife(table.device, table.channel)
-        try:
-            started_ns = instant_ns(table.sensor_started, self._local)
-        except ValueError as error:
-            self._read.fault((*path, "sensor_started"), str(error), "write when this very sensor was put in")
-            return None
-        return SensorLife(table.device, table.channel, started_ns, table.warm_up_min or 0.0, table.lifetime_days)
-
-    def _wfdb_source(self, table: WfdbSourceTable, path: KeyPath) -> WfdbSource | None:
-        record = table.path.removesuffix(".hea").removesuffix(".dat")
-        header = self._read.readable(f"{record}.hea", (*path, "path"))
-        return WfdbSource(header.with_suffix(""), table.speed) if header is not None else None
-
-
-def _glucose_settings(table: PatientTable, sources: Sequence[MqttSource | WfdbSource]) -> GlucoseSettings:
+def _glucose_settings(table: PatientTable, sources: Sequence[SourceConfig]) -> GlucoseSettings:
     sensors = tuple(source.sensor for source in sources if isinstance(source, MqttSource) and source.sensor)
     return GlucoseSettings(table.low_alerts_per_day, table.urgent_low_alerts_per_day, table.personal, sensors)

@@ -50,6 +50,12 @@ def _host(value: str) -> str:
     return value
 
 
+def _web_address(value: str) -> str:
+    if not re.fullmatch(r"https?://[^\s/?#@]+([/?][^\s#]*)?", value):
+        raise ValueError("must begin with http:// or https:// and a host, without user name and password")
+    return value
+
+
 Slug = Annotated[str, AfterValidator(_slug)]
 FileName = Annotated[str, Field(min_length=1)]
 
@@ -186,7 +192,7 @@ class PatientTable(Table):
 class MqttSourceTable(Table):
     """A stream that a sensor publishes to `vagus/v1/in/<device>/<channel>`."""
 
-    type: Literal["mqtt"] = Field(title="Kind of source", description='"mqtt" or "wfdb".')
+    type: Literal["mqtt"] = Field(title="Kind of source", description='"mqtt", "nightscout" or "wfdb".')
     device: Slug = Field(title="Device", description="The sensor's own id: the topic level before the last.")
     channel: Slug = Field(title="Channel", description="The stream within the device: the last topic level.")
     kind: Kind = Field(
@@ -248,10 +254,43 @@ class MqttSourceTable(Table):
     )
 
 
+class NightscoutSourceTable(Table):
+    """Glucose fetched from a Nightscout site, or from the web service of xDrip or Juggluco on a phone."""
+
+    type: Literal["nightscout"] = Field(title="Kind of source", description='"mqtt", "nightscout" or "wfdb".')
+    url: Annotated[str, AfterValidator(_web_address)] = Field(
+        title="Address",
+        description="Of the site, such as `https://my-site.example`, or of its entries where it has only those, "
+        "such as `http://192.168.1.20:17580/sgv.json`. A redirection is not followed.",
+    )
+    device: Slug = Field("nightscout", title="Device", description="What its readings are called in status and alerts.")
+    channel: Slug = Field("glucose", title="Channel", description="The stream within the device.")
+    interval_s: float = Field(
+        300.0,
+        gt=0,
+        le=3600,
+        title="Seconds between readings",
+        description="The sensor's own spacing (300; 900 for some; 60 for others). Silence is judged against it.",
+    )
+    secret_file: FileName | None = Field(
+        None,
+        title="File with the API secret",
+        description="File whose first line is the site's API secret. It is sent as its SHA-1, as Nightscout wants it.",
+    )
+    token_file: FileName | None = Field(
+        None,
+        title="File with an access token",
+        description="File whose first line is a token with the right to read, instead of the secret.",
+    )
+    poll_s: float = Field(
+        30.0, ge=5, le=600, title="Ask every", description="Seconds from one question to the next; more after failures."
+    )
+
+
 class WfdbSourceTable(Table):
     """A WFDB recording (PhysioNet's format) played as if it were live."""
 
-    type: Literal["wfdb"] = Field(title="Kind of source", description='"mqtt" or "wfdb".')
+    type: Literal["wfdb"] = Field(title="Kind of source", description='"mqtt", "nightscout" or "wfdb".')
     path: FileName = Field(
         title="Record", description="Path of the record without extension: the .hea file must be beside it."
     )
@@ -276,5 +315,9 @@ class OutboxTable(Table):
     )
 
 
-SOURCES: dict[str, type[Table]] = {"mqtt": MqttSourceTable, "wfdb": WfdbSourceTable}
+SOURCES: dict[str, type[Table]] = {
+    "mqtt": MqttSourceTable,
+    "nightscout": NightscoutSourceTable,
+    "wfdb": WfdbSourceTable,
+}
 """Tables of [[patient.source]] by their `type`."""

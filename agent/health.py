@@ -15,6 +15,7 @@ from typing import Literal
 
 from agent import __version__
 from agent.ingest.mqtt import MqttSource
+from agent.ingest.nightscout import NightscoutSource
 from agent.live_models import PackState
 from agent.mqtt import ConnectionStatus, MqttConnection, MqttError, PublishResult
 from agent.patient import PatientState
@@ -54,13 +55,15 @@ class Health:
         source: MqttSource | None,
         ingest: MqttConnection | None,
         packs: Sequence[PackState],
+        sites: Sequence[NightscoutSource] = (),
     ) -> None:
         self._worker, self._thread, self._uplink, self._publisher = worker, thread, uplink, publisher
         self._source, self._ingest = source, ingest
-        self._packs = packs
+        self._packs, self._sites = packs, sites
         self._started_ns = time.time_ns()
         self._under_way = 0
         self._last_vital: dict[tuple[str, str], str] = {}
+        self._glucose_shown_ns: dict[str, int] = {}
         self._shed = 0
         self._changed = asyncio.Event()
         self._said: tuple[str, ...] = ()
@@ -148,11 +151,14 @@ class Health:
         out: list[Vital] = []
         now_ns = time.time_ns() if self._worker.is_live else None
         for patient in self._worker.engine.patients.values():
-            for vital in vitals_of(patient, now_ns):
+            glucose, name = patient.glucose, patient.person.id
+            for vital in vitals_of(patient, now_ns, self._glucose_shown_ns.get(name)):
                 key = (vital.message.patient, vital.message.code)
                 if self._last_vital.get(key) != vital.message.at:
                     self._last_vital[key] = vital.message.at
                     out.append(vital)
+            if glucose is not None and glucose.last is not None:
+                self._glucose_shown_ns[name] = glucose.last.t_ns
         return out
 
     def _reasons(self) -> list[str]:
@@ -173,6 +179,7 @@ class Health:
             reasons.append(f"no input: {self._ingest.status.detail}")
         if self._ingest is not None:
             reasons += [f"no input: denied to subscribe to {f}" for f in self._ingest.status.refused_subscriptions]
+        reasons += [f"no input of {site.name}: {site.trouble}" for site in self._sites if site.trouble]
         return reasons
 
     def _status(self) -> StatusMessage:
@@ -187,6 +194,7 @@ class Health:
             **{f"outbox_dropped {kind}": count for kind, count in self._worker.outbox.dropped.items()},
             **(self._worker.history.counters if self._worker.history is not None else {}),
             **(_flat(self._source.counters()) if self._source is not None else {}),
+            **{f"rejected {site.name}": site.rejected for site in self._sites if site.rejected},
         }
         return StatusMessage(
             agent=self._worker.topics.agent,

@@ -55,12 +55,16 @@ class RapidChange:
                 return alarm.again(at_ns, again, values(reading, limit_mg_dl_min=limit))
             return []
         if steep < self.END_SHARE * limit:
-            return alarm.end(at_ns, f"Glucose {reading.mg_dl:.0f} mg/dL, no longer {verb[:-1]}ing fast")
+            return alarm.end(at_ns, f"Glucose {reading.mg_dl:.0f} mg/dL, no longer {self._doing} fast")
         return []
 
     @property
     def _falling(self) -> bool:
         return self.name == "rapid_fall"
+
+    @property
+    def _doing(self) -> str:
+        return "falling" if self._falling else "rising"
 
     @property
     def _word(self) -> str:

@@ -75,7 +75,7 @@ class HighGlucose:
     def _judge_high(self, reading: Glucose, limits: Limits, *, anew: bool) -> list[Condition]:
         alarm, at_ns, limit = self._high, reading.t_ns, limits.high_above_mg_dl
         high = _above(reading, limit)
-        over = self._level.over(reading.t_ns, -1.0 if high else limit - reading.mg_dl)
+        over = self._level.over(at_ns, -1.0 if high else limit - reading.mg_dl)
         out: list[Condition] = []
         if _above(reading, HIGH_MG_DL):
             self._above_ns = at_ns
@@ -95,7 +95,7 @@ class HighGlucose:
     def _judge_persistent(self, reading: Glucose, limits: Limits, *, anew: bool) -> list[Condition]:
         alarm, at_ns, limit = self._persistent, reading.t_ns, limits.persistent_high_above_mg_dl
         high = _above(reading, limit)
-        over = self._persistent_level.over(reading.t_ns, -1.0 if high else limit - reading.mg_dl)
+        over = self._persistent_level.over(at_ns, -1.0 if high else limit - reading.mg_dl)
         if not limits.enabled(alarm.rule):
             self._since_ns = None
             return alarm.end(at_ns, "Persistently high glucose is not watched at this hour")
@@ -105,7 +105,7 @@ class HighGlucose:
         held_s = self._held_s(reading, high=high)
         text = f"{shown(reading)}, above {limit:g} for {held_s / 3600.0:.1f} h"
         measured = values(reading, limit_mg_dl=limit, held_min=held_s // 60.0, limit_min=limits.persistent_high_for_min)
-        covered = self._count * self.interval_s >= self.COVERED * held_s
+        covered = self._count >= self.COVERED * (1.0 + held_s / self.interval_s)
         if high and not alarm.on and covered and held_s >= 60.0 * limits.persistent_high_for_min:
             return alarm.begin(at_ns, text, measured, onset_ns=self._since_ns)
         if high and alarm.on and (anew or alarm.due(at_ns, limits.again_after_ns(alarm.rule))):

@@ -95,9 +95,7 @@ class LowGlucose:
 
     def _judge_urgent(self, reading: Glucose, limits: Limits, *, urgent: bool, anew: bool) -> list[Condition]:
         alarm, at_ns = self._urgent, reading.t_ns
-        over = self._urgent_level.over(
-            reading.t_ns, -1.0 if urgent else reading.mg_dl - limits.urgent_low_at_most_mg_dl
-        )
+        over = self._urgent_level.over(at_ns, -1.0 if urgent else reading.mg_dl - limits.urgent_low_at_most_mg_dl)
         measured = values(reading, limit_mg_dl=limits.urgent_low_at_most_mg_dl)
         if urgent and not alarm.on:
             return [*alarm.begin(at_ns, _urgently(reading, limits), measured), *self._come_true(reading)]
@@ -110,13 +108,12 @@ class LowGlucose:
 
     def _come_true(self, reading: Glucose) -> list[Condition]:
         """What was forecast is there."""
-        text = f"{shown(reading)}: the urgent low that was forecast is here"
-        return self._soon.end(reading.t_ns, text)
+        return self._soon.end(reading.t_ns, f"{shown(reading)}: the urgent low that was forecast is here")
 
     def _judge_low(self, reading: Glucose, limits: Limits, *, urgent: bool, anew: bool) -> list[Condition]:
         alarm, at_ns = self._low, reading.t_ns
         low = urgent or reading.mg_dl < limits.low_below_mg_dl
-        over = self._low_level.over(reading.t_ns, -1.0 if low else reading.mg_dl - limits.low_below_mg_dl)
+        over = self._low_level.over(at_ns, -1.0 if low else reading.mg_dl - limits.low_below_mg_dl)
         out: list[Condition] = []
         if reading.beyond == "low" or reading.mg_dl < LOW_MG_DL:
             self._below_ns = at_ns
@@ -129,7 +126,7 @@ class LowGlucose:
         measured = values(reading, limit_mg_dl=limits.low_below_mg_dl)
         if low and not alarm.on and not urgent and not self._urgent.on:
             return [*out, *alarm.begin(at_ns, text, measured, onset_ns=self._low_since_ns)]
-        loudest = not self._urgent.on and not self._soon.on
+        loudest = not self._urgent.on and (anew or not self._soon.on)
         if low and alarm.on and loudest and (anew or alarm.due(at_ns, limits.again_after_ns(alarm.rule))):
             return [*out, *alarm.again(at_ns, f"{text}, {alarm.lasting(at_ns)}", measured)]
         if not low and (over or anew):

@@ -79,10 +79,6 @@ class Limits:
         """Whether `rule` may raise an alarm for this person, outside `hours`."""
         return rule in ALWAYS_ON or rule not in self.disabled
 
-    def ever_enabled(self, rule: str) -> bool:
-        """Whether `rule` may raise an alarm at any time of the day."""
-        return self.enabled(rule) or any(hours.rule == rule and hours.enabled for hours in self.hours)
-
     def at(self, t_ns: int) -> Limits:
         """The limits that hold at one instant (UTC, ns), without any `hours`."""
         if not self.hours:

@@ -116,6 +116,11 @@ class AlarmStates:
         known = self.active.get(condition.rule)
         if known is not None and not known.ended_late:
             return []
+        if known is not None and late:
+            # Only late data said that it was over, and now says that it is not: to whoever watches it never ended.
+            known.ended_late = ""
+            known.text, known.shown_ns = condition.text, condition.at_ns
+            return [self._event(known, Phase.UPDATE, condition.at_ns, condition.text, late, evidence(condition))]
         ended = [self._event(known, Phase.END, condition.at_ns, known.ended_late, late)] if known is not None else []
         alarm = ActiveAlarm(
             alert_id(self.patient, condition.rule, condition.onset_ns),

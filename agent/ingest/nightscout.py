@@ -22,7 +22,7 @@ from typing import Any
 
 from agent.ingest.source import Delivery
 from agent.uplink.topics import input_topic
-from firmware_bridge.chunk import DecodeError, Stream
+from firmware_bridge.chunk import Chunk, DecodeError, Stream
 from firmware_bridge.codecs import nightscout
 
 log = logging.getLogger(__name__)
@@ -79,8 +79,14 @@ class NightscoutSource:
         self._seen: dict[str, None] = {}
         self._newest_ns: int | None = None
         self.rejected = 0
+        """Answers with an entry that could not be read."""
         self.trouble = ""
         """Why nothing can be had at present; empty while it can."""
+
+    @property
+    def name(self) -> str:
+        """As status and log call it."""
+        return f"{self._stream.device}/{self._stream.channel}"
 
     async def run(self, deliver: Callable[[Delivery], Awaitable[None]]) -> None:
         """Ask until cancelled."""
@@ -106,10 +112,14 @@ class NightscoutSource:
 
     def _delivery(self, entries: list[Any]) -> Delivery | None:
         """What is new of these entries and can be read; None where nothing is."""
-        hints = [entry["units_hint"] for entry in entries if isinstance(entry, dict) and "units_hint" in entry]
-        fresh = [self._hinted(entry, hints) for entry in entries if self._is_new(entry)]
-        payload = json.dumps([entry for entry in fresh if self._is_readable(entry)]).encode()
-        chunks = tuple(nightscout.decode(payload, self._stream))
+        fresh = [entry for entry in entries if self._is_new(entry)]
+        hint = next(
+            (entry["units_hint"] for entry in entries if isinstance(entry, dict) and "units_hint" in entry), None
+        )
+        if hint is not None and fresh and isinstance(fresh[0], dict):
+            fresh[0] = {**fresh[0], "units_hint": hint}  # only a list's first entry says the unit of all
+        payload = json.dumps(fresh).encode()
+        chunks = self._readable(payload) if fresh else ()
         if not chunks:
             return None
         self._newest_ns = max(chunks[-1].t0_ns, self._newest_ns or 0)
@@ -131,27 +141,21 @@ class NightscoutSource:
             del self._seen[next(iter(self._seen))]
         return True
 
-    @staticmethod
-    def _hinted(entry: Any, hints: list[Any]) -> Any:
-        """Only a list's first entry says the unit; the others of the list are meant too."""
-        return {**entry, "units_hint": hints[0]} if hints and isinstance(entry, dict) else entry
-
-    def _is_readable(self, entry: object) -> bool:
-        """One entry that is none must not cost the others."""
+    def _readable(self, payload: bytes) -> tuple[Chunk, ...]:
+        """The chunks of the entries that can be read; those that cannot cost nothing else."""
         try:
-            nightscout.decode_document(entry, self._stream)
+            return tuple(nightscout.decode(payload, self._stream))
         except DecodeError as error:
             self.rejected += 1
             if self.rejected % LOG_EVERY == 1:
-                log.warning("%s: %s (%d so far); dropped", self._stream.key, error, self.rejected)
-            return False
-        return True
+                log.warning("%s: %s; dropped", self.name, error)
+            return error.chunks
 
     def _note(self, trouble: str) -> None:
         if trouble and trouble != self.trouble:
-            log.warning("%s/%s: %s", self._stream.device, self._stream.channel, trouble)
+            log.warning("%s: %s", self.name, trouble)
         elif self.trouble and not trouble:
-            log.info("%s/%s: entries come again", self._stream.device, self._stream.channel)
+            log.info("%s: entries come again", self.name)
         self.trouble = trouble
 
 
