@@ -63,6 +63,7 @@ class Health:
         self._started_ns = time.time_ns()
         self._under_way = 0
         self._last_vital: dict[tuple[str, str], str] = {}
+        self._glucose_shown_ns: dict[str, int] = {}
         self._shed = 0
         self._changed = asyncio.Event()
         self._said: tuple[str, ...] = ()
@@ -150,11 +151,14 @@ class Health:
         out: list[Vital] = []
         now_ns = time.time_ns() if self._worker.is_live else None
         for patient in self._worker.engine.patients.values():
-            for vital in vitals_of(patient, now_ns):
+            glucose, name = patient.glucose, patient.person.id
+            for vital in vitals_of(patient, now_ns, self._glucose_shown_ns.get(name)):
                 key = (vital.message.patient, vital.message.code)
                 if self._last_vital.get(key) != vital.message.at:
                     self._last_vital[key] = vital.message.at
                     out.append(vital)
+            if glucose is not None and glucose.last is not None:
+                self._glucose_shown_ns[name] = glucose.last.t_ns
         return out
 
     def _reasons(self) -> list[str]:

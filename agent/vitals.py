@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from agent.alarms.glucose import fresh_ns
+from agent.alarms.technical import silence_deadline_s
 from agent.glucose_state import GlucoseState
 from agent.patient import PatientState
 from agent.signal.track import EcgTrack
@@ -16,6 +17,16 @@ from firmware_bridge.chunk import NS_PER_S
 RATE_HOLDS_NS = 4 * NS_PER_S
 """A heart rate is shown no longer than this after the last beat."""
 DAY_S = 86_400
+DAYS = 14
+DAILY = {
+    "time_in_range": "in_range_percent",
+    "time_below_70": "below_70_percent",
+    "time_above_180": "above_180_percent",
+    "glucose_cv": "cv_percent",
+    "gmi": "gmi_percent",
+    "gri": "gri",
+}
+"""Vital by its measure of the days: shares of time, variation, glucose management indicator, glycaemia risk index."""
 TRENDS: tuple[tuple[float, Trend], ...] = (
     (3.0, "rising_quickly"),
     (2.0, "rising"),
@@ -35,16 +46,20 @@ class Vital:
     retained_s: int | None = None
 
 
-def vitals_of(patient: PatientState, now_ns: int | None) -> Iterator[Vital]:
-    """All there is to show of a person; `now_ns`: the wall clock, or None in a replay, where nothing is late."""
+def vitals_of(patient: PatientState, now_ns: int | None, shown_ns: int | None) -> Iterator[Vital]:
+    """All there is to show of a person.
+
+    `now_ns`: the wall clock, or None in a replay, where nothing is late; `shown_ns`: time of the glucose reading that
+    was shown last: another one is needed for anything new on glucose.
+    """
     track = patient.track
     if track is not None and track.running and patient.heart_rate_bpm is not None and _is_current(patient, track):
         yield Vital(_heart_rate(patient, track, patient.heart_rate_bpm))
     glucose = patient.glucose
-    if glucose is not None and glucose.last is not None:
-        yield Vital(
-            _glucose(patient.person.id, glucose, now_ns), retained_s=round(2.2 * glucose.stream.interval_s) + 60
-        )
+    if glucose is not None and glucose.last is not None and glucose.last.t_ns != shown_ns:
+        kept_s = round(silence_deadline_s(0.0, glucose.stream.interval_s))
+        yield Vital(_glucose(patient.person.id, glucose, now_ns), kept_s)
+        yield from _days(patient.person.id, glucose, glucose.last.t_ns)
     for state in patient.streams.values():
         if state.last is None or state.stream.rate_hz or (glucose is not None and state.stream == glucose.stream):
             continue
@@ -57,6 +72,26 @@ def vitals_of(patient: PatientState, now_ns: int | None) -> Iterator[Vital]:
                 at=rfc3339(state.last.t0_ns),
                 late=False,
             )
+        )
+
+
+def _days(patient: str, glucose: GlucoseState, at_ns: int) -> Iterator[Vital]:
+    """How the last DAYS days went; nothing while too little of them is known."""
+    found = glucose.days.glycaemia(DAYS, at_ns, glucose.local.offset_s(at_ns))
+    if found.measures is None:
+        return
+    for name, measure in DAILY.items():
+        yield Vital(
+            VitalMessage(
+                patient=patient,
+                code=f"{name}_{DAYS}d",
+                value=round(getattr(found.measures, measure), 1),
+                unit="%" if measure.endswith("_percent") else "1",
+                at=rfc3339(at_ns),
+                late=False,
+                quality=round(found.coverage, 3),
+            ),
+            DAY_S,
         )
 
 
