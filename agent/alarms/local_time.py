@@ -35,7 +35,9 @@ class LocalTime:
 
     def __repr__(self) -> str:
         """The zone, and a digest of its changes: states rests on them, and a line has no room for hundreds."""
-        digest = hashlib.blake2s(repr(self.changes).encode(), digest_size=4).hexdigest() if self.changes else ""
+        if not self.changes:
+            return f"LocalTime({self.zone!r})"
+        digest = hashlib.blake2s(repr(self.changes).encode(), digest_size=4).hexdigest()
         return f"LocalTime({self.zone!r}, {digest})"
 
 

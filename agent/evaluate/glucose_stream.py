@@ -26,7 +26,9 @@ LOW_RULE, URGENT_RULE = "predicted_low", "urgent_low_soon"
 IN_FORCE_NS = 15 * 60 * NS_PER_S
 """So long does an outlook stand for a row that brought no new one: a reading twice, a late one, one that cannot be."""
 LONG_INTERVAL_S = 450.0
-"""A sensor whose readings are further apart at the median is one of 15 minutes, as its owner would have configured."""
+"""A sensor with readings further apart than this for half of the time is one of 15 minutes, scanned between or not."""
+LONGEST_APART_S = 1200.0
+"""What is further apart has a gap between."""
 FIGURES = ("f30", "f30_lo", "f30_hi", "f60", "f60_lo", "f60_hi", "p_lt70_30", "p_le54_20")
 
 
@@ -105,7 +107,7 @@ def stream(
     files: Sequence[GlucoseFile], models: Models, *, readings_a_step: int = 1, limits: Limits | None = None
 ) -> list[Said]:
     """The rows of each file that are readings, in its order, one chunk each, `readings_a_step` of everybody a step."""
-    streams = [_stream_of(file) for file in files]
+    streams = [stream_of(file) for file in files]
     heard = {file.subject: Heard() for file in files}
 
     def watch(patient: str, observation: Observation) -> None:
@@ -121,11 +123,13 @@ def stream(
     return [heard[file.subject].at_rows(file) for file in files]
 
 
-def _stream_of(file: GlucoseFile) -> Stream:
-    times_s = file.t_ns[file.readings] / NS_PER_S
-    apart_s = np.diff(times_s)
-    apart_s = apart_s[apart_s > 0]
-    interval_s = 900.0 if len(apart_s) and np.median(apart_s) > LONG_INTERVAL_S else 300.0
+def stream_of(file: GlucoseFile) -> Stream:
+    """The sensor of a file, with the interval that its owner would have configured."""
+    apart_s: Float64 = np.sort(np.diff(np.sort(file.t_ns[file.readings]) / NS_PER_S))
+    apart_s = apart_s[apart_s <= LONGEST_APART_S]
+    passed_s = np.cumsum(apart_s)
+    half = np.searchsorted(passed_s, passed_s[-1] / 2) if len(passed_s) else 0
+    interval_s = 900.0 if len(apart_s) and apart_s[half] > LONG_INTERVAL_S else 300.0
     return Stream(file.subject, "replay", "cgm", "cgm", "mg/dL", 0.0, ("",), interval_s)
 
 

@@ -16,7 +16,7 @@ import pytest
 from agent.alarms.alert import AlertEvent, Category, Phase, Priority
 from agent.cli import main
 from agent.evaluate.glucose import CSV_HEADER, balanced, score_person
-from agent.evaluate.glucose_stream import FIGURES, Heard, Said, stream
+from agent.evaluate.glucose_stream import FIGURES, Heard, Said, stream, stream_of
 from agent.evaluate.glucose_tables import AR2, LAST, NIGHTSCOUT, TUNED, VAGUS, group_table, tuned
 from agent.inference import Models, shipped_models
 from agent.ingest.glucose_csv import GlucoseFile, glucose_files, read_glucose_csv
@@ -96,6 +96,22 @@ def test_sets_are_found_in_the_folder_or_in_glucose_below_it(tmp_path: Path) -> 
     for name in ("SetB/p2", "SetA/p9", "SetA/p1"):
         write(tmp_path / "glucose", name, [])
     assert glucose_files(tmp_path) == glucose_files(tmp_path / "glucose") == ["SetA/p1", "SetA/p9", "SetB/p2"]
+
+
+@pytest.mark.parametrize(
+    ("minutes", "interval_s"),
+    [
+        ([5 * k for k in range(40) if k % 5], 300),  # a fifth is missing
+        ([15 * k for k in range(20)], 900),
+        ([5, 20, 20.1, 21, 35, 36, 50, 62, 65, 66, 67, 80, 95, 97, 110], 900),  # scanned between
+        ([5 * k for k in range(10)] + [1000, 2000, 3000], 300),  # long gaps
+        ([7], 300),
+        ([], 300),
+    ],
+)
+def test_the_interval_of_a_sensor_is_told_by_its_file(tmp_path: Path, minutes: list[float], interval_s: float) -> None:
+    file = read_glucose_csv(write(tmp_path, "SetA/p1", [(at(t), 100) for t in minutes]))
+    assert stream_of(file).interval_s == interval_s
 
 
 # -- what is said at each row ------------------------------------------------------------------------------------------
@@ -348,6 +364,42 @@ def test_the_command_prints_tables_and_writes_a_row_for_every_row(
     assert [row[:3] for row in written[1:302]] == [["SetA/p1", stamp, str(mg_dl)] for stamp, mg_dl in rows]
     assert len(written) == 1 + 301 + 200
     assert written[11][3:] == ["", "", "", "", "", "", "0", "0"]
+
+
+@pytest.mark.usefixtures("models")
+def test_what_is_printed_can_be_counted_from_the_rows_that_are_written(tmp_path: Path) -> None:
+    """By somebody who has the CSV alone, and the protocol."""
+    for k in range(3):
+        write(tmp_path, f"SetA/p{k}", person(20 + k, 700))
+    out = tmp_path / "out.json", tmp_path / "out.csv"
+    assert (
+        main(["evaluate", "glucose", "--data", str(tmp_path), "--json", str(out[0]), "--predictions", str(out[1])]) == 0
+    )
+    errors: list[float] = []
+    inside = alarmed_false = alarmed_true = 0
+    with out[1].open(newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    for k in range(3):
+        own = [row for row in rows if row["subject"] == f"SetA/p{k}"]
+        glucose = [float(row["glucose"]) for row in own]
+        heard = -6
+        for place in range(8, len(own)):  # regular readings without a gap: one a slot
+            row, soon = own[place], glucose[place + 1 : place + 7]
+            if place + 6 < len(own):
+                errors.append(float(row["f30"]) - glucose[place + 6])
+                inside += float(row["f30_lo"]) <= glucose[place + 6] <= float(row["f30_hi"])
+            if row["alarm_lt70"] == "1" and glucose[place] >= 70 and place - heard >= 6:
+                heard = place
+                alarmed_true += any(later < 70 for later in soon)
+                alarmed_false += all(later >= 70 for later in soon)
+    figures = json.loads(out[0].read_text())["all"]["figures"]
+    assert math.sqrt(sum(e * e for e in errors) / len(errors)) == pytest.approx(
+        figures["forecast_30"][VAGUS]["rmse"], abs=0.01
+    )
+    assert inside / len(errors) == pytest.approx(figures["forecast_30"][VAGUS]["interval_coverage"], abs=0.002)
+    low = figures[LT70_30.name][VAGUS]
+    assert alarmed_true / (alarmed_true + alarmed_false) == pytest.approx(low["precision"])
+    assert alarmed_true > 0
 
 
 def test_only_the_records_asked_for_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

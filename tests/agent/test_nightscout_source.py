@@ -5,15 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import json
-import threading
-import urllib.parse
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from nightscout_site import Web, serving
 
 from agent.ingest.nightscout import FetchError, NightscoutSource, Site, fetch
 from agent.ingest.source import Delivery
@@ -27,47 +23,10 @@ def entry(n: int, sgv: object = 120) -> dict[str, Any]:
     return {"type": "sgv", "sgv": sgv, "date": T0_MS + n * 300_000}
 
 
-@dataclass
-class Web:
-    """A site on loopback that answers what the test says."""
-
-    url: str = ""
-    status: int = 200
-    body: bytes = b"[]"
-    location: str = ""
-    asked: list[tuple[str, dict[str, list[str]], str]] = field(default_factory=list)
-    """(path, query, api-secret) of each request."""
-
-    def answers(self, entries: object) -> None:
-        self.status, self.body = 200, json.dumps(entries).encode()
-
-
 @pytest.fixture
 def web() -> Iterator[Web]:
-    site = Web()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            parts = urllib.parse.urlsplit(self.path)
-            site.asked.append((parts.path, urllib.parse.parse_qs(parts.query), self.headers.get("api-secret", "")))
-            self.send_response(site.status)
-            if site.location:
-                self.send_header("Location", site.location)
-            self.send_header("Content-Length", str(len(site.body)))
-            self.end_headers()
-            self.wfile.write(site.body)
-
-        def log_message(self, *_args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    site.url = f"http://127.0.0.1:{server.server_port}"
-    yield site
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving() as site:
+        yield site
 
 
 def heard(source: NightscoutSource, wanted: int) -> list[Delivery]:
