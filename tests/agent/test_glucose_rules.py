@@ -404,11 +404,17 @@ def days(draw: st.DrawFn) -> list[Observation]:
     return seen
 
 
-@given(days())
-def test_alarms_begin_and_end_in_turn_and_are_said_again_only_by_a_sound_reading(seen: list[Observation]) -> None:
+OFF_AND_ON = tuple(Hours(rule, 60, 120, (), enabled=False) for rule in GLUCOSE_RULES)
+
+
+@given(days(), st.sampled_from([Limits(), Limits(hours=(NIGHT,)), Limits(hours=OFF_AND_ON)]))
+def test_alarms_begin_and_end_in_turn_and_are_said_again_only_by_a_sound_reading(
+    seen: list[Observation], limits: Limits
+) -> None:
     readings = {one.t_ns: one for one in seen if isinstance(one, Glucose)}
     on: dict[str, int] = {}
-    for rule in glucose_rules(Limits(), 300, "d", "c"):
+    begun: set[tuple[str, int]] = set()
+    for rule in glucose_rules(limits, 300, "d", "c"):
         for found in run(rule, seen):
             reading = readings[found.at_ns]
             assert found.fresh_ns == 450 * NS
@@ -420,12 +426,15 @@ def test_alarms_begin_and_end_in_turn_and_are_said_again_only_by_a_sound_reading
                 assert not reading.doubt
             elif found.active:
                 assert found.rule not in on
+                assert (found.rule, found.onset_ns) not in begun
+                begun.add((found.rule, found.onset_ns))
                 assert technical or not reading.doubt or found.rule == "urgent_low"
                 on[found.rule] = found.onset_ns
             else:
                 assert on.pop(found.rule) == found.onset_ns
                 if found.rule in ("low", "urgent_low"):
                     assert not reading.doubt
+                if found.rule == "urgent_low":
                     assert reading.mg_dl > 54
 
 
