@@ -82,13 +82,19 @@ def test_a_breakfast_before_which_somebody_measured_themselves() -> None:
     assert GlucoseContext.from_bytes(data) == GlucoseContext(1, Dose(1, Sfloat(0xD032)), 1, (1, 5))
 
 
+def test_a_reserved_type_or_location_does_not_cost_the_reading() -> None:
+    record = GlucoseMeasurement.from_bytes(bytes.fromhex("0B0100EA070B17091E00000069B0CB0000"))
+    assert (record.mg_dl, record.sample) == (105.0, GlucoseSample(Sfloat(0xB069), 11, 12))
+    with pytest.raises(DecodeError, match="sample type 16"):
+        bytes(replace(record, sample=replace(FINGER, kind=16)))
+
+
 @pytest.mark.parametrize(
     ("data", "reason", "offset"),
     [
         ("", "flags needs 1 bytes", 0),
         ("2B0100EA070B17091E00000069B0110000", "flags 0x2b", 0),
         ("0B0100EA070D17091E00000069B0110000", "month 13", 5),
-        ("0B0100EA070B17091E00000069B0FB0000", "sample 0xfb", 14),
         ("0B0100EA070B17091E00000069B011000000", "1 bytes follow", 17),
     ],
 )
