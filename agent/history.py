@@ -29,7 +29,8 @@ from agent.history_file import (
     patients_in,
 )
 from agent.history_personal import PersonalVersions
-from agent.signal.outlook import Glucose, Outlook
+from agent.signal.glucose import SAME_S
+from agent.signal.outlook import Glucose, Outlook, PastReading
 from firmware_bridge.chunk import NS_PER_S
 
 log = logging.getLogger(__name__)
@@ -51,15 +52,20 @@ NEARLY_FULL, ROOMY = 0.95, 0.85
 """Shares of the bound on the file: above the first the oldest rows go, down to the second."""
 _PAGE_BYTES = 4096
 _STATE_FORMAT = 1
+_SAME_NS = round(SAME_S * NS_PER_S)
 
 Row = tuple[str | int | float | None, ...]
 
-# Said again, a row is the same; said better, it is the better one. A value read again is a revision; what came in time
-# stays in time, and five minutes that were seen more of are the truer ones.
+# Said again, a row is the same. What came in time stays in time, and five minutes that were seen more of are the truer
+# ones. A corrected reading need not be of quite the same instant.
 _INSERT = {
-    "glucose": "INSERT INTO glucose VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET mg_dl = excluded.mg_dl,"
-    " doubt = excluded.doubt, beyond = excluded.beyond, stream = max(stream, excluded.stream),"
-    " how = min(how, excluded.how)",
+    "glucose": "INSERT INTO glucose VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET mg_dl = excluded.mg_dl,"
+    " late = min(late, excluded.late), doubt = excluded.doubt, beyond = excluded.beyond",
+    "revised": "WITH said (patient, t_ns, mg_dl) AS (VALUES (?, ?, ?)), meant AS (SELECT near.t_ns, said.patient,"  # noqa: S608
+    " said.mg_dl FROM glucose AS near JOIN said ON near.patient = said.patient AND near.t_ns BETWEEN"
+    f" said.t_ns - {_SAME_NS} AND said.t_ns + {_SAME_NS} ORDER BY abs(near.t_ns - said.t_ns) LIMIT 1)"
+    " UPDATE glucose SET mg_dl = meant.mg_dl FROM meant WHERE glucose.patient = meant.patient"
+    " AND glucose.t_ns = meant.t_ns",
     "outlook": "INSERT OR REPLACE INTO outlook VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     "ecg": "INSERT INTO ecg VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
     " seen_s = excluded.seen_s, good_s = excluded.good_s, beats = excluded.beats, ventricular = excluded.ventricular,"
@@ -106,7 +112,11 @@ class History:
         """Take one observation as the engine makes it: its `watch`."""
         match seen:
             case Glucose():
-                self._add("glucose", (patient, seen.t_ns, seen.mg_dl, "", "", seen.doubt, seen.beyond))
+                self._add("glucose", (patient, seen.t_ns, seen.mg_dl, 0, seen.doubt, seen.beyond))
+            case PastReading(kind="revised"):
+                self._add("revised", (patient, seen.t_ns, seen.mg_dl))
+            case PastReading():
+                self._add("glucose", (patient, seen.t_ns, seen.mg_dl, 1, "", ""))
             case Outlook():
                 self._add("outlook", _outlook_row(patient, seen))
             case _:
@@ -114,10 +124,6 @@ class History:
                 buckets.push(seen)
                 if len(buckets.open) > 1:
                     self._ripe.add(patient)
-
-    def note_reading(self, patient: str, stream_key: str, t_ns: int, mg_dl: float, flag: str) -> None:
-        """Take a reading that is no news of now. `flag` says what it is: "back-fill" or "revised"."""
-        self._add("glucose", (patient, t_ns, mg_dl, stream_key, flag, "", ""))
 
     def note_events(self, events: Sequence[AlertEvent]) -> None:
         for event in events:
@@ -223,8 +229,8 @@ class History:
             return
         db.execute("BEGIN IMMEDIATE")
         try:
-            for table, rows in self._waiting.items():
-                db.executemany(_INSERT[table], rows)
+            for table, statement in _INSERT.items():
+                db.executemany(statement, self._waiting[table])
             db.execute("COMMIT")
         except BaseException:
             _roll_back(db)

@@ -27,7 +27,7 @@ TIME_COLUMN = {"glucose": "t_ns", "outlook": "t_ns", "ecg": "start_ns", "alarm":
 _SCHEMA = f"""
 CREATE TABLE glucose (
     patient TEXT NOT NULL, t_ns INTEGER NOT NULL, mg_dl REAL NOT NULL,
-    stream TEXT NOT NULL, how TEXT NOT NULL, doubt TEXT NOT NULL, beyond TEXT NOT NULL,
+    late INTEGER NOT NULL, doubt TEXT NOT NULL, beyond TEXT NOT NULL,
     PRIMARY KEY (patient, t_ns)
 ) WITHOUT ROWID;
 CREATE TABLE outlook (

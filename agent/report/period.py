@@ -177,7 +177,7 @@ def _read(
         values = np.array([row[1:] for row in found], np.float64).reshape(len(found), columns.count(",") + 1)
         return times_ns, values
 
-    read_ns, readings = numbers("glucose", "mg_dl, how = '', doubt != ''", until_ns + AFTER_NS)
+    read_ns, readings = numbers("glucose", "mg_dl, late = 0, doubt != ''", until_ns + AFTER_NS)
     said_ns, outlooks = numbers("outlook", "f30, f30_low, f30_high, f60, f60_low, f60_high, usable", until_ns)
     ecg_ns, ecg = numbers("ecg", ", ".join(_ECG_COLUMNS), until_ns)
     alarms = rows("alarm", "alert_id, phase, rule, category, priority, onset_ns, until_ns, late, text", until_ns)

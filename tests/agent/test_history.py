@@ -28,7 +28,7 @@ from agent.history_file import FILE_NAME, HistoryError, open_for_reading
 from agent.inference import Models
 from agent.ingest.simulate import Episode, Rhythm, SimulatedPatient
 from agent.patient import Person
-from agent.signal.outlook import Expected, Glucose, Outlook, Risk
+from agent.signal.outlook import Expected, Glucose, Outlook, PastReading, Risk
 from firmware_bridge.chunk import NS_PER_S
 
 ROOT = Path(__file__).parents[2]
@@ -88,25 +88,29 @@ def test_what_was_noted_is_there_for_a_reader_while_the_writer_goes_on(path: Pat
     )
     history.watch("p1", reading(0))
     history.watch("p1", outlook)
-    history.note_reading("p1", "p1/dex/cgm", NOON_NS - 300 * NS_PER_S, 104.0, "back-fill")
+    history.watch("p1", PastReading(NOON_NS - 300 * NS_PER_S, 104.0, "back-fill"))
     history.note_events([event()])
     assert history.flush()
-    assert rows(path, "glucose", "t_ns, mg_dl, how, stream") == [
-        (NOON_NS - 300 * NS_PER_S, 104.0, "back-fill", "p1/dex/cgm"),
-        (NOON_NS, 100.0, "", ""),
-    ]
+    assert rows(path, "glucose", "t_ns, mg_dl, late") == [(NOON_NS - 300 * NS_PER_S, 104.0, 1), (NOON_NS, 100.0, 0)]
     assert rows(path, "outlook") == [("p1", NOON_NS, 90.0, 70.0, 110.0, 85.0, 55.0, 120.0, 0.2, 0.1, 0.0, 1)]
     assert rows(path, "alarm", "patient, rule, phase, priority, text") == [
         ("p1", "low", "start", "medium", "Glucose 64 mg/dL")
     ]
 
 
-def test_a_revised_reading_replaces_the_value_and_stays_one_that_came_in_time(path: Path) -> None:
+@pytest.mark.parametrize("apart_s", [-4, 0, 3])
+@pytest.mark.parametrize("written_before", [True, False])
+def test_a_revised_reading_replaces_the_value_and_stays_one_that_came_in_time(
+    path: Path, apart_s: int, written_before: bool
+) -> None:
     history = history_at(path)
-    history.watch("p1", reading(0, 100.0))
-    history.note_reading("p1", "p1/dex/cgm", NOON_NS, 96.0, "revised")
-    history.flush()
-    assert rows(path, "glucose", "mg_dl, how, stream") == [(96.0, "", "p1/dex/cgm")]
+    for k in range(3):
+        history.watch("p1", reading(k, 100.0))
+    if written_before:
+        assert history.flush()
+    history.watch("p1", PastReading(reading(1).t_ns + apart_s * NS_PER_S, 96.0, "revised"))
+    assert history.flush()
+    assert rows(path, "glucose", "mg_dl, late") == [(100.0, 0), (96.0, 0), (100.0, 0)]
 
 
 @given(
@@ -302,7 +306,7 @@ db, _ = open_for_writing(Path(sys.argv[1]), 1 << 20, 0)
 db.execute("PRAGMA cache_size = 8")
 db.execute("BEGIN IMMEDIATE")
 for k in range(20_000):  # more than the cache holds: pages of it are in the file, their old content in the journal
-    db.execute("INSERT OR REPLACE INTO glucose VALUES ('p1', ?, 55, '', '', '', '')", (k,))
+    db.execute("INSERT OR REPLACE INTO glucose VALUES ('p1', ?, 55, 0, '', '')", (k,))
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -516,17 +520,17 @@ def test_a_clock_that_runs_ahead_deletes_nothing(path: Path) -> None:
 
 def test_a_file_that_has_reached_its_bound_gives_up_its_oldest_rows(path: Path) -> None:
     history = history_at(path, max_mb=1)
-    for k in range(40_000):
+    for k in range(100_000):
         history.watch("p1", reading(k))
-        if k % 200 == 0:
+        if k % 500 == 0:
             history.flush()
     while not history.flush():
         pass
     assert path.stat().st_size <= 1 << 20
     times = [int(str(row[0])) for row in rows(path, "glucose", "t_ns")]
-    assert times[-1] == reading(39_999).t_ns
-    assert 5_000 < len(times) < 30_000
-    assert times == [reading(k).t_ns for k in range(40_000 - len(times), 40_000)], "only the oldest are gone"
+    assert times[-1] == reading(99_999).t_ns
+    assert 10_000 < len(times) < 60_000
+    assert times == [reading(k).t_ns for k in range(100_000 - len(times), 100_000)], "only the oldest are gone"
 
 
 # -- versions of what is adapted to a person --------------------------------------------------------------------------
