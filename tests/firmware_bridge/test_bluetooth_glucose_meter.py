@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 from bluetooth_examples import decodes_back_or_refuses, refuses_every_shortening
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from firmware_bridge.chunk import DecodeError
@@ -104,6 +104,7 @@ def test_what_a_meter_does_not_send(data: str, reason: str, offset: int) -> None
     assert raised.value.offset == offset
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=24), st.integers(0, 255), st.binary(max_size=8))
 def test_any_bytes(data: bytes, flags: int, rest: bytes) -> None:
     for from_bytes in (GlucoseMeasurement.from_bytes, GlucoseContext.from_bytes):
