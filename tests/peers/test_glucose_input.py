@@ -19,9 +19,20 @@ import pytest
 from test_agent import AgentProcess, Subscriber, listening
 
 from agent.broker import LocalBroker
+from agent.ingest.sensor import publish_chunks
 from agent.mqtt import MqttConnection
+from agent.uplink.evidence import parse_rfc3339_ns
 from agent.uplink.messages import AlertData
 from agent.uplink.topics import input_topic
+from firmware_bridge.chunk import Stream
+from firmware_bridge.codecs.bluetooth_cgm_annunciation import SensorCalibration, SensorStatus, SensorWarning
+from firmware_bridge.codecs.bluetooth_cgm_collector import CgmCollector, Heard
+from firmware_bridge.codecs.bluetooth_cgm_measurement import CgmMeasurement
+from firmware_bridge.codecs.bluetooth_cgm_session_start import CgmSessionStart
+from firmware_bridge.codecs.bluetooth_cgm_status import CgmStatus
+from firmware_bridge.codecs.bluetooth_date_time import DateTime
+from firmware_bridge.codecs.bluetooth_medfloat import Sfloat
+from firmware_bridge.codecs.bluetooth_racp import RacpAnswer, RacpCount, RacpOp, RacpResult
 
 pytestmark = pytest.mark.broker
 Run = Callable[[Coroutine[Any, Any, None]], None]
@@ -218,5 +229,37 @@ def test_a_low_of_now_is_alarmed_whatever_the_format(run: Run, tmp_path: Path) -
             await at.nurse.until(
                 lambda n: wanted <= {(alert.patient, alert.rule) for alert in about_people(n)}, "every urgent low"
             )
+
+    run(scenario())
+
+
+def test_a_bluetooth_cgm_through_a_bridge(run: Run, tmp_path: Path) -> None:
+    """What a bridge does: the sensor's bytes into the collector, its chunks out over MQTT."""
+
+    async def scenario() -> None:
+        async with home(tmp_path) as at:
+            now_s = time.time_ns() // 10**9
+            start = time.gmtime(now_s - 240 * 60)
+            session = CgmSessionStart(DateTime(*start[:6]), 0, 0)
+            collector = CgmCollector(Stream("cbor", "cbor", "glucose", "cgm", "mg/dL", 0.0, interval_s=300.0))
+            status = CgmStatus(235, SensorStatus(0), SensorCalibration(0), SensorWarning(0))
+            feature = bytes.fromhex("00000059FFFF")
+
+            async def publish(heard: Heard) -> None:
+                await publish_chunks(at.sensors, [r.chunk for r in heard.readings if r.chunk is not None], speed=None)
+
+            collector.connected(feature, bytes(session), bytes(status))
+            await publish(collector.measurement(bytes(CgmMeasurement(Sfloat.of(74), 235))))
+            collector.control_point(bytes(RacpCount(30)))
+            stored = {offset: 52 if offset < 150 else 90 for offset in range(50, 230, 5)} | {230: 84}
+            for offset, mg_dl in stored.items():
+                collector.measurement(bytes(CgmMeasurement(Sfloat.of(mg_dl), offset)))
+            await publish(collector.control_point(bytes(RacpAnswer(RacpOp.REPORT, RacpResult.SUCCESS))))
+            await publish(collector.measurement(bytes(CgmMeasurement(Sfloat.of(53), 240))))
+            await at.nurse.until(
+                lambda n: any(alert.rule == "urgent_low" for alert in about_people(n)), "the urgent low of now"
+            )
+            since_ns = (now_s - 600) * 10**9
+            assert all(parse_rfc3339_ns(alert.onset) > since_ns for alert in about_people(at.nurse))
 
     run(scenario())
