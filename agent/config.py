@@ -19,7 +19,7 @@ from agent.config_faults import ConfigError, Fault, did_you_mean, shown, unknown
 from agent.config_limits import read_limits
 from agent.config_lines import Path as KeyPath
 from agent.config_reader import TableReader, parse_toml, read_password
-from agent.config_schema import AgentTable, Format, MqttTable, OutboxTable, PatientTable
+from agent.config_schema import AgentTable, Format, HistoryTable, MqttTable, OutboxTable, PatientTable
 from agent.config_sources import MqttSource, NightscoutConfig, SourceConfig, SourceReader, WfdbSource
 from agent.time_zone import TimeZoneError, known_zones, local_time
 from agent.tls import TlsFileError, client_context
@@ -31,6 +31,7 @@ __all__ = [
     "ConfigError",
     "Fault",
     "Format",
+    "HistoryConfig",
     "Limits",
     "MqttConfig",
     "MqttSource",
@@ -105,6 +106,14 @@ class OutboxConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class HistoryConfig:
+    """[history]"""
+
+    days: int = 90
+    max_mb: int = 1024
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """A config that can be run."""
 
@@ -112,6 +121,7 @@ class Config:
     mqtt: MqttConfig
     patients: tuple[PatientConfig, ...]
     outbox: OutboxConfig = field(default_factory=OutboxConfig)
+    history: HistoryConfig = field(default_factory=HistoryConfig)
 
 
 def load_config(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
@@ -177,7 +187,7 @@ class _Reader:
         self._local = UTC
 
     def config(self, data: dict[str, Any]) -> Config:
-        known = ("agent", "mqtt", "patient", "outbox")
+        known = ("agent", "mqtt", "patient", "outbox", "history")
         for key in data:
             if key not in known:
                 self._read.fault((key,), *unknown_key(key, known))
@@ -186,9 +196,11 @@ class _Reader:
         mqtt = self._mqtt(data, agent.id if agent else "")
         patients = self._patients(data)
         outbox = self._read.table(OutboxTable, data.get("outbox", {}), ("outbox",))
-        if self._read.faults or agent is None or mqtt is None or outbox is None:
+        history = self._read.table(HistoryTable, data.get("history", {}), ("history",))
+        if self._read.faults or agent is None or mqtt is None or outbox is None or history is None:
             raise ConfigError(self._read.faults)
-        return Config(agent, mqtt, patients, OutboxConfig(outbox.max_mb))
+        kept = HistoryConfig(history.days, history.max_mb)
+        return Config(agent, mqtt, patients, OutboxConfig(outbox.max_mb), kept)
 
     def _agent(self, data: dict[str, Any]) -> AgentConfig | None:
         if "agent" not in data:

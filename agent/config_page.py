@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from agent.config_limit_schema import LIMITS
-from agent.config_schema import SOURCES, AgentTable, MqttTable, OutboxTable, PatientTable, Table
+from agent.config_schema import SOURCES, AgentTable, HistoryTable, MqttTable, OutboxTable, PatientTable, Table
 
 _INTRODUCTION = """\
 # The config
@@ -32,7 +32,7 @@ def config_page() -> str:
     parts += [_section("[agent]", AgentTable), _section("[mqtt]", MqttTable), _section("[[patient]]", PatientTable)]
     parts += [_section(f'[[patient.source]] with type = "{name}"', table) for name, table in SOURCES.items()]
     parts += [_section(f'[[patient.limit]] with rule = "{name}"', table) for name, table in LIMITS.items()]
-    parts.append(_section("[outbox]", OutboxTable))
+    parts += [_section("[outbox]", OutboxTable), _section("[history]", HistoryTable)]
     return "\n".join(parts)
 
 

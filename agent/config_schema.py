@@ -315,6 +315,22 @@ class OutboxTable(Table):
     )
 
 
+class HistoryTable(Table):
+    """What is kept for looking back with `vagus report`: readings, forecasts, five minutes of ECG a row, alarms."""
+
+    days: int = Field(
+        90, ge=1, le=3660, title="Days kept", description="Older rows are deleted. A report shows up to 90 days."
+    )
+    max_mb: int = Field(
+        1024,
+        ge=1,
+        le=100_000,
+        title="Size",
+        description="Megabytes; past it the oldest rows go. "
+        "A person with a glucose sensor and an ECG takes about 5 MB in 90 days.",
+    )
+
+
 SOURCES: dict[str, type[Table]] = {
     "mqtt": MqttSourceTable,
     "nightscout": NightscoutSourceTable,

@@ -35,8 +35,6 @@ from firmware_bridge.chunk import NS_PER_S
 
 log = logging.getLogger(__name__)
 
-DAYS_KEPT = 90
-MAX_MB = 1024
 WRITE_EVERY_NS = 10 * NS_PER_S
 """A row waits this long for others: every write is synced to the disk."""
 WRITE_ROWS = 500
@@ -83,8 +81,8 @@ class History:
         self,
         path: Path,
         *,
-        days: int = DAYS_KEPT,
-        max_mb: int = MAX_MB,
+        days: int = 90,
+        max_mb: int = 1024,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self.path, self._days, self._clock_ns = path, days, clock_ns
@@ -173,7 +171,7 @@ class History:
                 self._add("ecg", _ecg_row(patient, bucket))
             if len(self._ecg[patient].open) <= 1:
                 self._ripe.discard(patient)
-        rows = sum(map(len, self._waiting.values()))
+        rows = self.waiting
         if not rows:
             return
         now_ns = self._clock_ns()
@@ -303,9 +301,14 @@ class History:
         return bool(pages - free > share * self._max_pages)
 
     @property
+    def waiting(self) -> int:
+        """Rows that are not on disk yet."""
+        return sum(map(len, self._waiting.values()))
+
+    @property
     def counters(self) -> Counter[str]:
         """Numbers for a status."""
-        return Counter(history_waiting=sum(map(len, self._waiting.values())), history_given_up=self.given_up)
+        return Counter(history_waiting=self.waiting, history_given_up=self.given_up)
 
 
 def _roll_back(db: sqlite3.Connection) -> None:

@@ -67,7 +67,8 @@ class Supervisor:
         models, self._packs = live_models(config.agent.state_dir, config.agent.runtime, time.time_ns)
         self._persons = _persons(config, self._streams)
         outbox = Outbox(config.agent.state_dir / "outbox.sqlite", config.outbox.max_mb << 20)
-        self._history = History(config.agent.state_dir / FILE_NAME)  # after the outbox, whose lock keeps others out
+        kept = config.history  # opened after the outbox, whose lock keeps others out
+        self._history = History(config.agent.state_dir / FILE_NAME, days=kept.days, max_mb=kept.max_mb)
         engine = Engine(
             self._persons,
             models,

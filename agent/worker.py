@@ -29,6 +29,8 @@ SNAPSHOT_AFTER_ENTRIES = 60
 """Inputs of one patient journalled since the last snapshot that make a new one worth its bytes."""
 SNAPSHOTS_A_TICK = 8
 """A ward that was started at once would otherwise be written to disk at once; the others wait for the next tick."""
+WAITING_ROWS = 2_000
+"""Rows of the history that wait for a quiet tick; past it they are written in any."""
 UNSAVED_MESSAGES = 5_000
 """Messages kept in memory while the disk is full; the least urgent go first past this."""
 
@@ -137,8 +139,8 @@ class Worker:
         ]
         if events or journal or self._unsaved:
             self._commit(self._messages(events), journal, self._due_snapshots(journal))
-        if self.history is not None and not self.disk_full:
-            self.history.tick()
+        if self.history is not None and not self.disk_full and (not events or self.history.waiting > WAITING_ROWS):
+            self.history.tick()  # in a tick in which nobody waits to be told of an alarm
         self.ticks += 1
         return events
 

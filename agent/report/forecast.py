@@ -47,7 +47,7 @@ class Lows:
     early: int
     """Of those, warned a quarter of an hour before or earlier."""
     warnings: int
-    """Warnings given, said again after half an hour included."""
+    """Warnings given, those said again included; without those whose half hour is not over."""
     false: int
     """Of those, without a reading below 70 in the half hour after."""
     usable_days: float
@@ -111,7 +111,12 @@ def _lows(readings: Readings, period: Period, usable_days: float) -> Lows:
     rows = [row for row in period.alarms if row.rule == PREDICTED_LOW and not row.late]
     spans = _spans(rows, period.until_ns)
     ahead_ns = [_warned_before(onset, spans) for onset in onsets]
-    said = [row.at_ns for row in rows if row.phase in {"start", "continue"}]
+    known_until_ns = int(readings.t_ns[-1]) + round(period.interval_s * NS_PER_S) if len(readings.t_ns) else 0
+    said = [
+        row.at_ns
+        for row in rows
+        if row.phase in {"start", "continue"} and row.at_ns + WARNED_WITHIN_NS <= known_until_ns
+    ]
     false = sum(not _any_between(below_ns, at_ns, at_ns + WARNED_WITHIN_NS) for at_ns in said)
     return Lows(
         came=len(onsets),

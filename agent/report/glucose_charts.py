@@ -68,17 +68,19 @@ def _beside(frame: Frame, names: list[tuple[str, float]]) -> list[Markup]:
 
 
 def _day_lines(period: Period, frame: Frame) -> list[Markup | None]:
-    return [frame.line(*_day_curve(period, day), class_="day-line") for day in range(period.days)]
+    return [frame.line(minutes, mg_dl, "day-line") for minutes, mg_dl in _day_curves(period)]
 
 
-def _day_curve(period: Period, day: int) -> tuple[Values, Values]:
-    """Minutes of the day and readings of one local day; a NaN stands where too long there was none."""
+def _day_curves(period: Period) -> list[tuple[Values, Values]]:
+    """Of each local day the minutes and the readings; a NaN stands where too long there was none."""
     inside = period.inside
-    own = np.array([period.day_of(t_ns) == day for t_ns in inside.t_ns.tolist()], np.bool_)
-    t_ns, mg_dl = inside.t_ns[own], inside.mg_dl[own]
-    minutes = np.array([period.local.minute_of_day(t) + t // NS_PER_S % 60 / 60 for t in t_ns.tolist()], np.float64)
-    holes = np.flatnonzero(np.diff(t_ns) > GAP_INTERVALS * period.interval_s * NS_PER_S) + 1
-    return np.insert(minutes, holes, np.nan), np.insert(mg_dl, holes, np.nan)
+    local = period.local_minutes(inside.t_ns)
+    curves = []
+    for day in range(period.days):
+        own = local // 1440 == day
+        holes = np.flatnonzero(np.diff(inside.t_ns[own]) > GAP_INTERVALS * period.interval_s * NS_PER_S) + 1
+        curves.append((np.insert(local[own] % 1440, holes, np.nan), np.insert(inside.mg_dl[own], holes, np.nan)))
+    return curves
 
 
 def _described(profile: Profile, summary: GlucoseSummary, unit: GlucoseUnit) -> str:
@@ -104,11 +106,14 @@ def day_charts(period: Period, summary: GlucoseSummary, unit: GlucoseUnit) -> Ma
     """Every day small, in weeks: a Monday begins a row."""
     first = weekday(summary.by_day[0].day) if period.days >= 7 else 0
     empty = [tag("li", class_="blank", aria_hidden="true")] * first
-    days = [_day_chart(period, k, day, unit) for k, day in enumerate(summary.by_day)]
+    days = [
+        _day_chart(k, day, curve, unit)
+        for k, (day, curve) in enumerate(zip(summary.by_day, _day_curves(period), strict=True))
+    ]
     return tag("ol", empty, days, class_="days")
 
 
-def _day_chart(period: Period, k: int, day: GlucoseDay, unit: GlucoseUnit) -> Markup:
+def _day_chart(k: int, day: GlucoseDay, curve: tuple[Values, Values], unit: GlucoseUnit) -> Markup:
     in_range = day.measures.in_range_percent if day.measures else None
     caption = [
         tag("span", day_name(day.day), class_="day-name"),
@@ -117,7 +122,7 @@ def _day_chart(period: Period, k: int, day: GlucoseDay, unit: GlucoseUnit) -> Ma
     if not day.readings:
         return tag("li", caption, tag("div", "no readings", class_="nothing"))
     frame = Frame(0, 2, 128, 60, 0, 1440, Y_LOW, 320.0)
-    minutes, mg_dl = _day_curve(period, k)
+    minutes, mg_dl = curve
     above, below = f"above-{k}", f"below-{k}"
     low, high = frame.y(TARGET_LOW), frame.y(TARGET_HIGH)
     known = mg_dl[np.isfinite(mg_dl)]

@@ -106,7 +106,7 @@ def five_minute_bpm(ecg: EcgRows) -> npt.NDArray[np.float64]:
 
 def _by_hour(period: Period, bpm: npt.NDArray[np.float64]) -> tuple[HourOfDay, ...]:
     ecg = period.ecg
-    hours = np.array([period.local.minute_of_day(t_ns) // 60 for t_ns in ecg.start_ns.tolist()])
+    hours = period.local_minutes(ecg.start_ns) % 1440 // 60
     last = period.local_datetime(period.until_ns)
     out = []
     for hour in range(24):
@@ -124,7 +124,7 @@ def _by_hour(period: Period, bpm: npt.NDArray[np.float64]) -> tuple[HourOfDay, .
 
 def _by_day(period: Period, bpm: npt.NDArray[np.float64]) -> tuple[HeartDay, ...]:
     ecg = period.ecg
-    days = np.array([period.day_of(t_ns) for t_ns in ecg.start_ns.tolist()])
+    days = period.local_minutes(ecg.start_ns) // 1440
     out = []
     for day in range(period.days):
         own = days == day

@@ -105,7 +105,7 @@ def _glucose(period: Period, glucose: GlucoseSummary, unit: GlucoseUnit) -> Mark
             class_="glance" if measures else None,
         ),
         tag("h3", f"A usual day, {unit.name}"),
-        tag("figure", profile_chart(period, glucose, unit), tag("figcaption", caption)),
+        tag("figure", profile_chart(period, glucose, unit), tag("figcaption", caption), class_="chart"),
         None if few else _profile_table(glucose, unit),
         tag("h3", "Day by day"),
         day_charts(period, glucose, unit),
@@ -261,6 +261,7 @@ def _heart(heart: Heart) -> Markup:
             rate_chart(heart),
             tag("figcaption", "Five-minute mean rates by hour of the day: the median, half of them, nine of ten. Below,"
                 " how much of each hour was seen, and how much of it was usable."),
+            class_="chart",
         ),
         tag("div", _facts("Signal and rate", facts[:5]), _facts("Beats and rhythm", facts[5:]), class_="pair even"),
         _heart_days(heart),

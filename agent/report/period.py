@@ -121,6 +121,13 @@ class Period:
         """Number of the local day within the period: 0 for the first."""
         return (self.local_datetime(t_ns).date() - self.first_day).days
 
+    def local_minutes(self, t_ns: Int64) -> Float64:
+        """Minutes since the first day's midnight as a clock on the wall shows them: 1440 a day, (n,)."""
+        offset_s = np.array([self.local.offset_s(t) for t in t_ns.tolist()], np.float64)
+        midnight_s = (self.first_day - date(1970, 1, 1)).days * 86_400
+        minutes: Float64 = (t_ns // NS_PER_S - midnight_s + offset_s) / 60.0
+        return minutes
+
     def date_of(self, day: int) -> date:
         return self.first_day + timedelta(days=day)
 

@@ -64,12 +64,20 @@ def _forecasts(forecasts: Forecasts, unit: GlucoseUnit) -> Iterator[str]:
         )
     lows = forecasts.lows
     if lows.came or lows.warnings:
-        missing = "" if lows.false_per_day is None else f", {lows.false_per_day:.2f} a day"
-        yield (
-            f"Of {counted(lows.came, 'low')}, {lows.warned} had a warning in the half hour before, {lows.early} of them"
-            f" a quarter of an hour ahead or more. Of {counted(lows.warnings, 'warning')}, {lows.false} were followed"
-            f" by no low within half an hour{missing}."
-        )
+        a_day = "" if lows.false_per_day is None else f", {lows.false_per_day:.2f} a day"
+        came = "No low came."
+        if lows.came:
+            came = (
+                f"Of {counted(lows.came, 'low')}, {lows.warned} had a warning in the half hour before, {lows.early} of"
+                " them a quarter of an hour ahead or more."
+            )
+        warned = "None was warned of."
+        if lows.warnings:
+            warned = (
+                f"Of {counted(lows.warnings, 'warning')} of a low, {lows.false} came to nothing within half an"
+                f" hour{a_day}."
+            )
+        yield f"{came} {warned}"
 
 
 def _heart(heart: Heart) -> Iterator[str]:

@@ -65,7 +65,7 @@ rect.seen { fill: var(--seen); } rect.usable { fill: var(--usable); }
 .in-range { fill: var(--in-range); background: var(--in-range); }
 .low { fill: var(--low); background: var(--low); } .very-low { fill: var(--very-low); background: var(--very-low); }
 path.day-line { fill: none; background: none; }
-.glance { display: grid; grid-template-columns: 64px minmax(250px, 1fr) minmax(300px, 1.25fr); gap: 20px 26px;
+.glance { display: grid; grid-template-columns: 64px minmax(300px, 1.15fr) minmax(280px, 1fr); gap: 20px 26px;
   align-items: start; margin-bottom: 8px; }
 .pair { display: grid; grid-template-columns: 1.6fr 1fr; gap: 18px 40px; align-items: start; }
 .pair.even { grid-template-columns: 1fr 1fr; margin-top: 20px; }
@@ -84,7 +84,7 @@ thead th { color: var(--soft); font-size: 12px; }
 tbody tr:last-child > * { border-bottom: 0; }
 td.n, th.n { text-align: right; padding-right: 0; padding-left: 10px; white-space: nowrap; }
 td.value { font-weight: 600; }
-td.goal, .soft { color: var(--soft); font-size: 13px; }
+td.goal, .soft { color: var(--soft); font-size: 13px; white-space: nowrap; }
 .range-in > * { font-weight: 650; }
 .days { list-style: none; margin: 0; padding: 0; display: grid; grid-template-columns: repeat(7, 1fr); gap: 14px 12px; }
 .days .day-name { font-size: 12px; color: var(--soft); }
@@ -110,14 +110,15 @@ footer p { margin-top: 6px; }
   main { padding: 20px 12px; } section { padding: 18px 16px; }
   .glance { grid-template-columns: 44px 1fr; } .glance > :nth-child(3) { grid-column: 1 / -1; }
   .days { grid-template-columns: repeat(3, 1fr); } .days .blank { display: none; }
-  .mark { text-align: left; } .pair, .pair.even { grid-template-columns: 1fr; }
+  .mark { text-align: left; } .chart { overflow-x: auto; } .chart svg { min-width: 640px; }
+  .pair, .pair.even { grid-template-columns: 1fr; }
 }
 @page { size: A4; margin: 12mm; }
 @media print {
   body { background: #fff; font-size: 11px; }
   main { max-width: none; padding: 0; }
   section { border: 0; border-radius: 0; padding: 0 0 10px; margin-bottom: 10px; border-bottom: 1px solid var(--line); }
-  .glance { grid-template-columns: 46px 1fr 1fr; gap: 14px; } .pair { grid-template-columns: 1.6fr 1fr; }
+  .glance { grid-template-columns: 46px 1.15fr 1fr; gap: 14px; } .pair { grid-template-columns: 1.6fr 1fr; }
   .pair.even { grid-template-columns: 1fr 1fr; } .key dd { font-size: 22px; } h1 { font-size: 22px; }
   h2 { font-size: 15px; margin-bottom: 8px; } h3 { margin: 14px 0 6px; }
   h3, caption, .counts .group th { font-size: 11.5px; }

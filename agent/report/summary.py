@@ -97,7 +97,7 @@ def _glucose(period: Period) -> GlucoseSummary | None:
         until_ns=period.until_ns,
         offset_s=offset_s,
     )
-    day = np.array([period.day_of(t_ns) for t_ns in inside.t_ns.tolist()])
+    day = period.local_minutes(inside.t_ns) // 1440
     by_day = tuple(_day(period, k, inside.mg_dl[day == k]) for k in range(period.days))
     return GlucoseSummary(
         over=over,

@@ -92,6 +92,7 @@ def test_a_small_config_has_sensible_defaults() -> None:
     assert (config.mqtt.port, config.mqtt.tls, config.mqtt.client_id) == (1883, False, "vagus-bedside-1")
     assert config.patients[0].limits == Limits()
     assert config.outbox.max_mb == 256
+    assert (config.history.days, config.history.max_mb) == (90, 1024)
 
 
 def test_streams_are_found_by_topic() -> None:
@@ -371,8 +372,8 @@ def test_formats_and_kinds_are_those_the_codecs_have() -> None:
 
 
 PIECES = (
-    "[agent] [mqtt] [[patient]] [[patient.source]] [[patient.limit]] [outbox] patient.limit [x.y] id type device "
-    "channel kind unit rate_hz rule enabled beats port max_mb path state_dir password_file host channels "
+    "[agent] [mqtt] [[patient]] [[patient.source]] [[patient.limit]] [outbox] [history] patient.limit [x.y] id type "
+    "device days channel kind unit rate_hz rule enabled beats port max_mb path state_dir password_file host channels "
     "from to timezone sensor_started lifetime_days "
     '= = = = = { } [ ] , . # "mqtt" "wfdb" "p" "ecg" "pause" "asystole" "low" "22:00" "~x/y" "\\u0000" """ '
     "''' \\ 0x1F 1 -1 1e400 nan inf true 2020-01-01 2020-01-01T00:00:00 07:00:00"
