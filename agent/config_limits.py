@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent.alarms.limits import ALWAYS_ON, Hours, Limits
-from agent.alarms.local_time import MINUTES_A_DAY, UTC, LocalTime
+from agent.alarms.local_time import MINUTES_A_DAY, LocalTime
 from agent.config_limit_schema import LIMITS, GlucoseLimit, LimitTable
 from agent.config_lines import Path as KeyPath
 from agent.config_reader import TableReader
@@ -47,7 +47,7 @@ def read_limits(read: TableReader, raw: object, path: KeyPath, local: LocalTime)
         numbers |= _numbers(one)
     disabled = frozenset(one.rule for one in base if not one.table.enabled)
     different = tuple(_different(one, one.rule not in disabled) for one in written if one.hours is not None)
-    return Limits(**numbers, disabled=disabled, hours=different, local=local if different else UTC)
+    return Limits(**numbers, disabled=disabled, hours=different, local=local)
 
 
 def _hours_make_sense(read: TableReader, table: LimitTable, place: KeyPath) -> bool:

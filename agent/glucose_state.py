@@ -40,6 +40,8 @@ class GlucoseState:
     last: Glucose | None = None
     outlook: Outlook | None = None
     """After `last`; None without a model."""
+    believed_ns: int | None = None
+    """The last reading that is in no doubt."""
 
     @classmethod
     def new(cls, stream: Stream, limits: Limits, settings: GlucoseSettings) -> GlucoseState:
@@ -64,6 +66,8 @@ class GlucoseState:
         """What the rules make of a reading and of what may follow it. One in a wrong unit is told to them alone."""
         if glucose.doubt != "unit":
             self.last, self.outlook = glucose, outlook
+        if not glucose.doubt:
+            self.believed_ns = glucose.t_ns
         seen: list[Observation] = [glucose] if outlook is None else [glucose, outlook]
         found = [condition for rule in self.rules for condition in rule.advance(glucose.t_ns)]
         return found + [condition for one in seen for rule in self.rules for condition in rule.see(one)]

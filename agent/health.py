@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
@@ -39,6 +40,9 @@ log = logging.getLogger(__name__)
 VITALS_S = 2.0
 DISPLAY_BACKLOG = 200
 """Display messages under way at once; more are not sent at all."""
+
+_TOLD_BY_REASON = ("new", "refused", "duplicate")
+"""Kinds of glucose reading that are in order, or counted again with their reason."""
 
 StreamWord = Literal["ok", "waiting", "silent", "late", "poor"]
 
@@ -251,8 +255,9 @@ def _stream_health(patient: PatientState, state: StreamState) -> StreamHealth:
 
 
 def _stream_word(patient: PatientState, state: StreamState) -> tuple[StreamWord, str]:
+    counted = _counts(_counted(patient, state))
     if state.last is None:
-        return "waiting", "nothing has come yet"
+        return "waiting", f"nothing that counts has come yet: {counted}" if counted else "nothing has come yet"
     active = patient.states.active
     if state.silence.name in active:
         return "silent", active[state.silence.name].text
@@ -261,7 +266,7 @@ def _stream_word(patient: PatientState, state: StreamState) -> tuple[StreamWord,
         for rule in ("lead_off", "poor_signal"):
             if rule in active:
                 return "poor", active[rule].text
-    return "ok", "; ".join(filter(None, (_coverage(patient, state), _counts(state.aligner.counts))))
+    return "ok", "; ".join(filter(None, (_coverage(patient, state), counted)))
 
 
 def _coverage(patient: PatientState, state: StreamState) -> str:
@@ -272,6 +277,15 @@ def _coverage(patient: PatientState, state: StreamState) -> str:
         return ""
     missing = f", {coverage.missing:.0f} s missing" if coverage.missing else ""
     return f"{100 * coverage.good / coverage.seen:.1f} % of {coverage.seen:.0f} s usable{missing}"
+
+
+def _counted(patient: PatientState, state: StreamState) -> Mapping[str, int]:
+    """What was out of the ordinary with a stream, and how often."""
+    counts = state.aligner.counts
+    if patient.glucose is None or state.stream.key != patient.glucose.stream.key:
+        return counts
+    readings = patient.glucose.track.counts
+    return counts + Counter({reason: n for reason, n in readings.items() if reason not in _TOLD_BY_REASON})
 
 
 def _counts(counts: Mapping[str, int]) -> str:

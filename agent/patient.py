@@ -21,7 +21,7 @@ from agent.alarms.observation import (
 )
 from agent.alarms.rule import Rule
 from agent.alarms.rules import rhythm_rules, signal_rules
-from agent.alarms.states import AlarmStates, of_glucose
+from agent.alarms.states import AlarmStates, of_anything_else, of_glucose, of_glucose_sensor
 from agent.glucose_state import GlucoseState
 from agent.signal.outlook import Glucose, Outlook
 from agent.signal.track import STRIP_S, EcgTrack
@@ -154,8 +154,15 @@ class PatientState:
     def caught_up(self, now_ns: int) -> list[AlertEvent]:
         """Alarms that were late become current once the data is that they rest on: readings, or the ECG."""
         ecg, cgm = (None if one is None else self.streams[one.key].last for one in (self.person.ecg, self.person.cgm))
-        events = [] if ecg is None else self.states.caught_up(ecg.end_ns, now_ns, lambda rule: not of_glucose(rule))
-        return events if cgm is None else [*events, *self.states.caught_up(cgm.end_ns, now_ns, of_glucose)]
+        believed_ns = self.glucose.believed_ns if self.glucose is not None else None
+        events: list[AlertEvent] = []
+        if ecg is not None:
+            events += self.states.caught_up(ecg.end_ns, now_ns, of_anything_else)
+        if cgm is not None:
+            events += self.states.caught_up(cgm.end_ns, now_ns, of_glucose_sensor)
+        if believed_ns is not None:
+            events += self.states.caught_up(believed_ns, now_ns, of_glucose)
+        return events
 
     def fresh_ns(self, stream: Stream) -> int:
         """How long data of a stream is of now."""

@@ -40,8 +40,11 @@ PrepareStep = Literal[
     "moving_mean_baseline",
     "scale_window_and_level",
     "scale_window",
+    "line_between_readings",
+    "difference_to_last",
 ]
-"""Steps between the morphology path at 250 Hz and a network's `signal` input, in the order they are listed."""
+"""Steps between the morphology path at 250 Hz, or a person's glucose readings, and a network's `signal` input, in the
+order they are listed."""
 
 _RR = (
     "rr_absolute",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from agent.alarms.glucose import Standing, fresh_ns
 from agent.alarms.observation import Condition, Observation
 from agent.alarms.rule import seconds
-from agent.signal.outlook import Glucose
+from agent.signal.outlook import URGENT_LOW_MG_DL, Glucose
 
 _ONLY_URGENT = "only urgent lows are alarmed, and in doubt"
 _SAID = {
@@ -49,6 +49,8 @@ class SensorDoubted:
 
     def see(self, seen: Observation) -> list[Condition]:
         match seen:
+            case Glucose(doubt="", mg_dl=mg_dl) if mg_dl <= URGENT_LOW_MG_DL:
+                return []  # never doubted away, so it says nothing of the sensor
             case Glucose(doubt=""):
                 return self._believed(seen)
             case Glucose():

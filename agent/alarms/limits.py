@@ -73,7 +73,7 @@ class Limits:
     hours: tuple[Hours, ...] = ()
     """What is different at some time of day; no two of one rule hold at once."""
     local: LocalTime = UTC
-    """The zone that `hours` are meant in."""
+    """The zone that `hours` are meant in, and by which this person's days begin."""
 
     def enabled(self, rule: str) -> bool:
         """Whether `rule` may raise an alarm for this person, outside `hours`."""
@@ -90,7 +90,7 @@ class Limits:
             if hours.hold(minute):
                 values.update(hours.values)
                 (disabled.discard if hours.enabled else disabled.add)(hours.rule)
-        return replace(self, **values, disabled=frozenset(disabled), hours=(), local=UTC)
+        return replace(self, **values, disabled=frozenset(disabled), hours=())
 
     def again_after_ns(self, rule: str) -> int:
         """The snooze of a rule about glucose: see the fields so named."""

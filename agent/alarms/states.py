@@ -52,9 +52,18 @@ def urgency(rule: str) -> tuple[Category, Priority]:
 
 
 def of_glucose(rule: str) -> bool:
-    """Whether a rule rests on a glucose sensor's readings: only those bear out what such a rule said."""
-    name = rule.partition(":")[0]
-    return name in GLUCOSE_RULES or name == "cgm_doubt"
+    """Whether a rule rests on readings of glucose that are believed: only those bear out what it said."""
+    return rule in GLUCOSE_RULES
+
+
+def of_glucose_sensor(rule: str) -> bool:
+    """Whether a rule rests on any readings of a glucose sensor, those in doubt too."""
+    return rule.partition(":")[0] == "cgm_doubt"
+
+
+def of_anything_else(rule: str) -> bool:
+    """Whether a rule rests on none of a glucose sensor's readings."""
+    return not (of_glucose(rule) or of_glucose_sensor(rule))
 
 
 def _any(_rule: str) -> bool:

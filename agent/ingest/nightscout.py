@@ -122,7 +122,7 @@ class NightscoutSource:
         chunks = self._readable(payload) if fresh else ()
         if not chunks:
             return None
-        self._newest_ns = max(chunks[-1].t0_ns, self._newest_ns or 0)
+        self._newest_ns = min(max(chunks[-1].t0_ns, self._newest_ns or 0), self._clock_ns())
         return Delivery(
             chunks=chunks,
             topic=input_topic(self._stream.device, self._stream.channel),

@@ -167,7 +167,7 @@ def _measure_table(glucose: GlucoseSummary, unit: GlucoseUnit) -> Markup:
             (f"Below {unit.show(70)} in all", percent(measures.below_70_percent, 1), "< 4 %"),
             (f"Above {unit.show(180)} in all", percent(measures.above_180_percent, 1), "< 25 %"),
             ("LBGI, HBGI", f"{measures.lbgi:.1f}, {measures.hbgi:.1f}", "risk of lows, highs"),
-            ("Glycaemia risk index", number(measures.gri), "GRI, 0 to 100"),
+            ("Glycaemia risk", number(measures.gri), "GRI, 0 to 100"),
             *rows,
         ]  # fmt: skip
     if glucose.back_filled:

@@ -32,14 +32,15 @@ STEPS = 36
 """Places in the signal: three hours, oldest first; the last is the reading asked about."""
 SIGNAL_SHAPE = (3, STEPS)
 """Row 0: readings less the last one; row 1: change from the place before; both compressed. Row 2: was there one."""
+PREPARE = ("line_between_readings", "difference_to_last", "asinh_compress")
 CONTEXT = GLUCOSE_CONTEXT
 """Names of the measures, in order."""
 UNIT_MG_DL = 20.0
 """The network's forecasts are changes from the reading in this unit."""
-HOUR_PLACES = 12
 
 _NS = 1_000_000_000
 _HISTORY_NS = HISTORY_S * _NS
+_HOUR_PLACES = 12
 _NEAR_NS = STEP_S * _NS // 2
 _LONG_STEP_S = 900
 _LONG = 97
@@ -179,7 +180,7 @@ def _recent(short: Float64, known: Bools, since_last: Float64) -> Iterator[Float
         yield np.arcsinh((part.max(axis=1) - g) / 20.0)
         yield np.arcsinh((g - part.min(axis=1)) / 20.0)
         yield np.arcsinh((_mean(part) - g) / 20.0)
-    yield 4.0 * known[:, -HOUR_PLACES:].sum(axis=1) / HOUR_PLACES - 2.0
+    yield 4.0 * known[:, -_HOUR_PLACES:].sum(axis=1) / _HOUR_PLACES - 2.0
     yield 4.0 * known.sum(axis=1) / known.shape[1] - 2.0
     yield np.log2(np.maximum(since_last, 0.1))
 
@@ -192,7 +193,8 @@ def _of_day(day: Float64, covered: Bools) -> Iterator[Float64]:
     def mean(values: Float64, part: slice = slice(None)) -> Float64:
         chosen = covered[:, part]
         total: Float64 = np.where(chosen, values[:, part], 0.0).sum(axis=1)
-        return total / np.maximum(chosen.sum(axis=1), 1)
+        share: Float64 = total / np.maximum(chosen.sum(axis=1), 1)
+        return share
 
     whole = mean(day)
     spread = np.sqrt(mean((day - whole[:, None]) ** 2))
@@ -221,13 +223,13 @@ def _of_day(day: Float64, covered: Bools) -> Iterator[Float64]:
     yield np.arcsinh((day[:, 4] - day[:, 0]) / 20.0)
     yield np.arcsinh((day[:, 8] - day[:, 4]) / 20.0)
     places = np.arange(_LONG)
-    for mark in (day < 70.0, day > 250.0, quarter_peak(day)):
+    for mark in (day < 70.0, day > 250.0, _rose(day)):
         latest = np.where(mark & covered, places, -1).max(axis=1)
         yield np.where(latest < 0, -2.0, 2.0 - np.log2(1.0 + (_LONG - 1 - latest)) * 0.6)
     yield 4.0 * number / _LONG - 2.0
 
 
-def quarter_peak(day: Float64) -> Bools:
+def _rose(day: Float64) -> Bools:
     """Where a rise of more than 40 mg/dL within the hour before is seen: mostly a meal."""
     mark = np.zeros(day.shape, dtype=np.bool_)
     mark[:, 4:] = day[:, 4:] - day[:, :-4] > 40.0

@@ -11,7 +11,7 @@ from enum import IntEnum, IntFlag
 from firmware_bridge.chunk import DecodeError
 from firmware_bridge.codecs.bluetooth_bytes import ByteReader, check_range
 from firmware_bridge.codecs.bluetooth_cgm_crc import is_secured, with_crc
-from firmware_bridge.codecs.bluetooth_glucose_sample import SampleLocation, SampleType, sample_from_byte
+from firmware_bridge.codecs.bluetooth_glucose_sample import sample_from_byte, sample_to_byte
 from firmware_bridge.codecs.bluetooth_medfloat import Sfloat
 
 
@@ -77,8 +77,10 @@ class CgmCalibration:
     """mg/dL."""
     offset_min: int
     """When, in minutes since the session started."""
-    sample_type: SampleType
-    sample_location: SampleLocation
+    sample_type: int
+    """A SampleType where it is known."""
+    sample_location: int
+    """A SampleLocation where it is known."""
     next_min: int
     """When the next is due, in minutes since the session started; 0: not known, or now."""
     record: int
@@ -86,6 +88,7 @@ class CgmCalibration:
     status: CalibrationStatus = _WELL
 
     def __post_init__(self) -> None:
+        sample_to_byte(self.sample_type, self.sample_location)
         check_range("calibration time", self.offset_min, 0, 0xFFFF, 3)
         check_range("next calibration time", self.next_min, 0, 0xFFFF, 6)
         check_range("calibration record", self.record, 0, 0xFFFF, 8)
@@ -95,7 +98,7 @@ class CgmCalibration:
         return (
             bytes(self.concentration)
             + self.offset_min.to_bytes(2, "little")
-            + bytes([self.sample_type | self.sample_location << 4])
+            + bytes([sample_to_byte(self.sample_type, self.sample_location)])
             + self.next_min.to_bytes(2, "little")
             + self.record.to_bytes(2, "little")
             + bytes([self.status])
@@ -190,7 +193,7 @@ def _read_operand(op: CgmOp, reader: ByteReader) -> Operand:
         return CgmCalibration(
             Sfloat(reader.unsigned(2, "concentration")),
             reader.unsigned(2, "calibration time"),
-            *sample_from_byte(reader.unsigned(1, "sample"), reader.offset - 1),
+            *sample_from_byte(reader.unsigned(1, "sample")),
             reader.unsigned(2, "next calibration time"),
             reader.unsigned(2, "calibration record"),
             CalibrationStatus(reader.unsigned(1, "calibration status")),

@@ -8,7 +8,7 @@ from enum import IntFlag
 from firmware_bridge.chunk import DecodeError
 from firmware_bridge.codecs.bluetooth_bytes import check_range
 from firmware_bridge.codecs.bluetooth_cgm_crc import check_crc, with_crc
-from firmware_bridge.codecs.bluetooth_glucose_sample import SampleLocation, SampleType, sample_from_byte
+from firmware_bridge.codecs.bluetooth_glucose_sample import sample_from_byte, sample_to_byte
 
 SIZE = 6
 NO_CRC = b"\xff\xff"
@@ -41,11 +41,14 @@ class CgmFeature:
     """The characteristic; `bytes(f)` and `CgmFeature.from_bytes` are each other's inverse, byte for byte."""
 
     features: CgmFeatures
-    sample_type: SampleType
-    sample_location: SampleLocation
+    sample_type: int
+    """A SampleType where it is known."""
+    sample_location: int
+    """A SampleLocation where it is known."""
 
     def __post_init__(self) -> None:
         check_range("features", self.features, 0, 0xFF_FFFF, 0)
+        sample_to_byte(self.sample_type, self.sample_location)
 
     @property
     def secured(self) -> bool:
@@ -53,7 +56,7 @@ class CgmFeature:
         return bool(self.features & CgmFeatures.E2E_CRC)
 
     def __bytes__(self) -> bytes:
-        body = self.features.to_bytes(3, "little") + bytes([self.sample_type | self.sample_location << 4])
+        body = self.features.to_bytes(3, "little") + bytes([sample_to_byte(self.sample_type, self.sample_location)])
         return with_crc(body) if self.secured else body + NO_CRC
 
     @classmethod
@@ -61,7 +64,7 @@ class CgmFeature:
         """The value that `data`, all of it, is; raises DecodeError."""
         if len(data) != SIZE:
             raise DecodeError(f"{len(data)} bytes, expected {SIZE}", min(len(data), SIZE))
-        feature = cls(CgmFeatures(int.from_bytes(data[:3], "little")), *sample_from_byte(data[3], 3))
+        feature = cls(CgmFeatures(int.from_bytes(data[:3], "little")), *sample_from_byte(data[3]))
         if feature.secured:
             check_crc(data)
         elif data[4:] != NO_CRC:

@@ -8,7 +8,7 @@ from enum import IntFlag
 from firmware_bridge.chunk import DecodeError, unit_factor
 from firmware_bridge.codecs.bluetooth_bytes import ByteReader, check_range
 from firmware_bridge.codecs.bluetooth_date_time import DateTime
-from firmware_bridge.codecs.bluetooth_glucose_sample import SampleLocation, SampleType, sample_from_byte
+from firmware_bridge.codecs.bluetooth_glucose_sample import sample_from_byte, sample_to_byte
 from firmware_bridge.codecs.bluetooth_medfloat import Sfloat
 
 OVERRUN_MIN, UNDERRUN_MIN = 0x7FFF, -0x8000
@@ -48,8 +48,13 @@ class GlucoseSample:
 
     concentration: Sfloat
     """kg/L or mol/L: the measurement's `molar` says."""
-    kind: SampleType
-    location: SampleLocation
+    kind: int
+    """A SampleType where it is known."""
+    location: int
+    """A SampleLocation where it is known."""
+
+    def __bytes__(self) -> bytes:
+        return bytes(self.concentration) + bytes([sample_to_byte(self.kind, self.location)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +105,7 @@ class GlucoseMeasurement:
             body += self.offset_min.to_bytes(2, "little", signed=True)
         if self.sample is not None:
             flags |= MeterFlag.CONCENTRATION
-            body += bytes(self.sample.concentration) + bytes([self.sample.kind | self.sample.location << 4])
+            body += bytes(self.sample)
         if self.status is not None:
             flags |= MeterFlag.STATUS
             body += self.status.to_bytes(2, "little")
@@ -120,9 +125,7 @@ class GlucoseMeasurement:
         sample = None
         if flags & MeterFlag.CONCENTRATION:
             concentration = Sfloat(reader.unsigned(2, "concentration"))
-            sample = GlucoseSample(
-                concentration, *sample_from_byte(reader.unsigned(1, "type and location"), reader.offset - 1)
-            )
+            sample = GlucoseSample(concentration, *sample_from_byte(reader.unsigned(1, "type and location")))
         status = MeterStatus(reader.unsigned(2, "status")) if flags & MeterFlag.STATUS else None
         reader.finish("the measurement")
         return cls(

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from firmware_bridge.chunk import DecodeError
+from firmware_bridge.codecs.bluetooth_bytes import check_range
 
 
 class SampleType(IntEnum):
-    """What is measured. A value not named here is reserved."""
+    """What is measured. A number not named here is reserved."""
 
-    RESERVED = 0
     CAPILLARY_WHOLE_BLOOD = 1
     CAPILLARY_PLASMA = 2
     VENOUS_WHOLE_BLOOD = 3
@@ -24,9 +23,8 @@ class SampleType(IntEnum):
 
 
 class SampleLocation(IntEnum):
-    """Where. A value not named here is reserved."""
+    """Where. A number not named here is reserved."""
 
-    RESERVED = 0
     FINGER = 1
     ALTERNATE_SITE = 2
     EARLOBE = 3
@@ -39,9 +37,13 @@ _TYPES = {int(member): member for member in SampleType}
 _LOCATIONS = {int(member): member for member in SampleLocation}
 
 
-def sample_from_byte(byte: int, offset: int) -> tuple[SampleType, SampleLocation]:
-    """Type from the low nibble, location from the high one; raises DecodeError for a reserved value, but for 0."""
-    kind, location = _TYPES.get(byte & 0xF), _LOCATIONS.get(byte >> 4)
-    if kind is None or location is None:
-        raise DecodeError(f"sample 0x{byte:02x} has a type or location that is reserved", offset)
-    return kind, location
+def sample_from_byte(byte: int) -> tuple[int, int]:
+    """Type from the low nibble, location from the high one; a number that is reserved stays a number."""
+    return _TYPES.get(byte & 0xF, byte & 0xF), _LOCATIONS.get(byte >> 4, byte >> 4)
+
+
+def sample_to_byte(kind: int, location: int) -> int:
+    """The byte for a type and a location; raises DecodeError where one is not 0 to 15."""
+    check_range("sample type", kind, 0, 0xF)
+    check_range("sample location", location, 0, 0xF)
+    return kind | location << 4

@@ -48,6 +48,9 @@ class Card:
     limits: Sequence[str]
     plots: Mapping[str, str] = field(default_factory=dict)
     """File in the pack: what it shows."""
+    origin: str = PHYSIONET
+    """What must be said of where the sources come from."""
+    last_limit: str = LAST_LIMIT
 
 
 def text(card: Card) -> str:
@@ -89,10 +92,10 @@ def _lines(card: Card) -> Iterator[str]:
         "",
         *_points([_source(source) for source in card.sources]),
         "",
-        *_wrap(PHYSIONET),
+        *_wrap(card.origin),
         "",
     )
-    yield from ("## Limits", "", *_points([*card.limits, LAST_LIMIT]))
+    yield from ("## Limits", "", *_points([*card.limits, card.last_limit]))
 
 
 def _table(table: Table) -> Iterator[str]:

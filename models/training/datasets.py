@@ -96,9 +96,25 @@ ATTRIBUTION = {
         "MIT-BIH Normal Sinus Rhythm Database 1.0.0, annotations only",
         "MIT-BIH Normal Sinus Rhythm Database. PhysioNet, 1999. https://doi.org/10.13026/C2NK5R",
     ),
+    "AZT1D": (
+        "AZT1D: A Real-World Dataset for Type 1 Diabetes, glucose readings of 19 of 25 people",
+        "Mendeley Data, 2025. https://doi.org/10.17632/gk9m674wcx",
+    ),
+    "Bris-T1D_Open": (
+        "BrisT1D-Open, glucose readings of 16 of 20 people",
+        "University of Bristol, data.bris Research Data Repository, 2025. "
+        "https://data.bris.ac.uk/data/dataset/33z5jc8fa6tob21ptrugzqog08",
+    ),
+    "T1D-UOM": (
+        "T1D-UOM, a longitudinal multimodal dataset of type 1 diabetes, glucose readings of 13 of 17 people",
+        "University of Manchester, 2025. https://doi.org/10.5281/zenodo.15806142",
+    ),
 }
-"""Title and citation of every database that a pack may be made from, as PhysioNet asks for them."""
+"""Title and citation of every database that a pack may be made from, as their publishers ask for them."""
 LICENCE = "Open Data Commons Attribution License v1.0 (ODC-By 1.0)"
+CC_BY = "Creative Commons Attribution 4.0 International (CC BY 4.0)"
+LICENCES = dict.fromkeys(("AZT1D", "Bris-T1D_Open", "T1D-UOM"), CC_BY)
+"""Of the databases that come under another one."""
 RHYTHM_RATE_HZ = 300.0
 NOISE = ("bw", "em", "ma")
 NOISE_SAMPLES = 325_000

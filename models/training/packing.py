@@ -22,7 +22,7 @@ from models.backends import open_backend
 from models.manifest import MANIFEST_NAME, SCHEMA, Input, Output, Source, WeightsName
 from models.pack import load, verify
 from models.training import export
-from models.training.datasets import ATTRIBUTION, LICENCE
+from models.training.datasets import ATTRIBUTION, LICENCE, LICENCES
 from models.training.export import FLOAT, Exported
 from models.vocabulary import PrepareStep, Task
 
@@ -104,7 +104,7 @@ def sources(records: Mapping[str, Sequence[str]]) -> list[Source]:
         Source(
             database=database,
             title=ATTRIBUTION[database][0],
-            licence=LICENCE,
+            licence=LICENCES.get(database, LICENCE),
             attribution=ATTRIBUTION[database][1],
             records=list(names),
         )

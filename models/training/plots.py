@@ -16,6 +16,25 @@ Bools = npt.NDArray[np.bool_]
 
 MAX_BYTES = 60_000
 BINS = 15
+CLARKE_LINES = (
+    ((0, 0), (400, 400)),
+    ((0, 70), (175 / 3, 70)),
+    ((175 / 3, 70), (400 / 1.2, 400)),
+    ((70, 84), (70, 400)),
+    ((0, 180), (70, 180)),
+    ((70, 180), (290, 400)),
+    ((70, 0), (70, 56)),
+    ((70, 56), (400, 320)),
+    ((180, 0), (180, 70)),
+    ((180, 70), (400, 70)),
+    ((240, 70), (240, 180)),
+    ((240, 180), (400, 180)),
+    ((130, 0), (180, 70)),
+)
+CLARKE_NAMES = (
+    ((20, 20), "A"), ((350, 240), "B"), ((240, 350), "B"), ((150, 360), "C"), ((150, 10), "C"), ((20, 120), "D"),
+    ((320, 110), "D"), ((20, 300), "E"), ((320, 20), "E"),
+)  # fmt: skip
 
 
 def confusion_matrix(path: Path, counts: npt.NDArray[np.integer], labels: Sequence[str], title: str = "") -> Path:
@@ -79,6 +98,58 @@ def training_curve(path: Path, curves: Mapping[str, tuple[Sequence[float], Seque
     axes.set_ylabel("loss")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=7)
+    return _save(figure, path)
+
+
+def error_grid(path: Path, reference: Floats, predicted: Floats, title: str = "") -> Path:
+    """How many pairs in mg/dL, (n,) each, fall where in the error grid of Clarke et al. 1987 (shaded by logarithm)."""
+    figure, axes = _figure(title)
+    edges = np.linspace(0, 400, 81)
+    counts, _, _ = np.histogram2d(reference, predicted, bins=[edges, edges])
+    shade = np.log1p(counts.T)
+    axes.imshow(shade, origin="lower", extent=(0, 400, 0, 400), cmap="Blues", vmax=max(float(shade.max()), 1.0))
+    for line in CLARKE_LINES:
+        axes.plot(*zip(*line, strict=True), color="black", linewidth=0.6)
+    for (x, y), zone in CLARKE_NAMES:
+        axes.text(x, y, zone, fontsize=8)
+    axes.set_xlim(0, 400)
+    axes.set_ylim(0, 400)
+    axes.set_xlabel("reading that came, mg/dL", fontsize=8)
+    axes.set_ylabel("forecast, mg/dL", fontsize=8)
+    return _save(figure, path)
+
+
+def trade_off(path: Path, curves: Mapping[str, tuple[Floats, Floats]], title: str = "") -> Path:
+    """Share of events over false alerts a day, of each named (false a day, share); one pair alone is a mark."""
+    figure, axes = _figure(title)
+    for name, (false, share) in curves.items():
+        axes.plot(false, share, "o" if len(false) == 1 else "-", markersize=4, linewidth=1, label=name)
+    axes.set_xlim(0, 3)
+    axes.set_ylim(0, 1.02)
+    axes.set_xlabel("false alerts a day", fontsize=8)
+    axes.set_ylabel("share of events", fontsize=8)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=6, loc="lower right")
+    return _save(figure, path)
+
+
+def fans(
+    path: Path,
+    hours: Floats,
+    mg_dl: Floats,
+    at: Sequence[tuple[float, Floats, Floats, Floats, Floats]],
+    title: str = "",
+) -> Path:
+    """A course of readings with forecasts drawn from some of them: (hour, hours ahead, low, mean, high)."""
+    figure, axes = _figure(title)
+    axes.plot(hours, mg_dl, ".", markersize=2, color="black")
+    for hour, ahead, low, mean, high in at:
+        axes.fill_between(hour + ahead, low, high, alpha=0.25, color="tab:blue", linewidth=0)
+        axes.plot(hour + ahead, mean, color="tab:blue", linewidth=1)
+    for level in (70, 250):
+        axes.axhline(level, color="grey", linewidth=0.5)
+    axes.set_xlabel("hour", fontsize=8)
+    axes.set_ylabel("glucose, mg/dL", fontsize=8)
     return _save(figure, path)
 
 

@@ -372,10 +372,11 @@ def test_formats_and_kinds_are_those_the_codecs_have() -> None:
 
 
 PIECES = (
-    "[agent] [mqtt] [[patient]] [[patient.source]] [[patient.limit]] [outbox] [history] patient.limit [x.y] id type "
-    "device days channel kind unit rate_hz rule enabled beats port max_mb path state_dir password_file host channels "
-    '= = = = = { } [ ] , . # "mqtt" "wfdb" "p" "ecg" "pause" "asystole" "~x/y" "\\u0000" """ '
-    "''' \\ 0x1F 1 -1 1e400 nan inf true 2020-01-01"
+    "[agent] [mqtt] [[patient]] [[patient.source]] [[patient.limit]] [outbox] patient.limit [x.y] id type device "
+    "channel kind unit rate_hz rule enabled beats port max_mb path state_dir password_file host channels "
+    "[history] days from to timezone sensor_started lifetime_days "
+    '= = = = = { } [ ] , . # "mqtt" "wfdb" "p" "ecg" "pause" "asystole" "low" "22:00" "~x/y" "\\u0000" """ '
+    "''' \\ 0x1F 1 -1 1e400 nan inf true 2020-01-01 2020-01-01T00:00:00 07:00:00"
 )
 WORDS = st.sampled_from([*PIECES.split(), *["\n"] * 8, "9" * 400, '"' + "a" * 300 + '"'])
 

@@ -280,8 +280,8 @@ def test_another_table_of_offsets_reads_differently() -> None:
     assert repr(Person("p", (), this)) != repr(Person("p", (), other))
 
 
-def test_without_hours_the_zone_changes_nothing() -> None:
-    assert patient(CGM).limits == patient(CGM.replace("Europe/London", "Asia/Tokyo")).limits == Limits()
+def test_a_persons_days_begin_by_the_zone_of_the_agent() -> None:
+    assert patient(CGM).limits == Limits(local=local_time("Europe/London"))
 
 
 # -- the sensor, and what a person bears -----------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from agent.alarms.limits import GLUCOSE_RULES, Hours, Limits
 from agent.alarms.observation import Condition, Observation
 from agent.alarms.rule import Rule
 from agent.alarms.rules import glucose_rules
-from agent.alarms.states import PHYSIOLOGICAL, of_glucose, urgency
+from agent.alarms.states import PHYSIOLOGICAL, of_anything_else, of_glucose, of_glucose_sensor, urgency
 from agent.signal.outlook import Expected, Glucose, Outlook, Risk
 
 NS = 1_000_000_000
@@ -337,6 +337,11 @@ def test_a_doubt_that_passes_is_not_said_until_it_has_lasted_a_quarter_of_an_hou
     assert found[0].onset_ns == T0
 
 
+def test_an_urgent_low_which_nobody_doubts_is_no_proof_of_the_sensor() -> None:
+    readings = [at(0, 110, "warm-up"), *every_5_min(52, 50, 49, start_min=5), at(20, 110, "warm-up")]
+    assert told(run(doubted(), readings)) == [("cgm_doubt:g7/glucose", "on", 0)]
+
+
 def test_another_doubt_is_another_alarm() -> None:
     found = run(doubted(), [at(0, 100, "warm-up"), at(5, 100, "expired"), at(10, 100, "a new one")])
     assert [one.active for one in found] == [True, False, True, False, True]
@@ -399,28 +404,37 @@ def days(draw: st.DrawFn) -> list[Observation]:
     return seen
 
 
-@given(days())
-def test_alarms_begin_and_end_in_turn_and_are_said_again_only_by_a_sound_reading(seen: list[Observation]) -> None:
+OFF_AND_ON = tuple(Hours(rule, 60, 120, (), enabled=False) for rule in GLUCOSE_RULES)
+
+
+@given(days(), st.sampled_from([Limits(), Limits(hours=(NIGHT,)), Limits(hours=OFF_AND_ON)]))
+def test_alarms_begin_and_end_in_turn_and_are_said_again_only_by_a_sound_reading(
+    seen: list[Observation], limits: Limits
+) -> None:
     readings = {one.t_ns: one for one in seen if isinstance(one, Glucose)}
     on: dict[str, int] = {}
-    for rule in glucose_rules(Limits(), 300, "d", "c"):
+    begun: set[tuple[str, int]] = set()
+    for rule in glucose_rules(limits, 300, "d", "c"):
         for found in run(rule, seen):
             reading = readings[found.at_ns]
             assert found.fresh_ns == 450 * NS
             assert urgency(found.rule)
-            assert of_glucose(found.rule)
-            technical = found.rule.startswith("cgm_doubt")
+            technical = of_glucose_sensor(found.rule)
+            assert technical or of_glucose(found.rule)
             if found.again:
                 assert on[found.rule] == found.onset_ns
                 assert not reading.doubt
             elif found.active:
                 assert found.rule not in on
+                assert (found.rule, found.onset_ns) not in begun
+                begun.add((found.rule, found.onset_ns))
                 assert technical or not reading.doubt or found.rule == "urgent_low"
                 on[found.rule] = found.onset_ns
             else:
                 assert on.pop(found.rule) == found.onset_ns
                 if found.rule in ("low", "urgent_low"):
                     assert not reading.doubt
+                if found.rule == "urgent_low":
                     assert reading.mg_dl > 54
 
 
@@ -446,8 +460,8 @@ def test_a_rule_goes_on_after_a_restart_as_if_there_had_been_none(seen: list[Obs
 
 def test_each_glucose_rule_has_an_urgency_and_a_name_in_the_table() -> None:
     assert set(GLUCOSE_RULES) <= set(PHYSIOLOGICAL)
-    assert not of_glucose("asystole")
-    assert not of_glucose("stream_silent:g7/glucose")
+    assert of_anything_else("asystole")
+    assert of_anything_else("stream_silent:g7/glucose")
 
 
 # -- the given people ------------------------------------------------------------------------------------------------

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.alarms.alert import AlertEvent, Phase
+from agent.alarms.alert import AlertEvent, Category, Phase
 from agent.alarms.glucose_high import HighGlucose
 from agent.alarms.glucose_low import LowGlucose
+from agent.alarms.glucose_settings import GlucoseSettings, SensorLife
 from agent.alarms.limits import Limits
 from agent.alarms.observation import Condition
-from agent.alarms.states import AlarmStates, of_glucose
+from agent.alarms.states import AlarmStates, of_anything_else, of_glucose
+from agent.engine import Engine
+from agent.inference import Models
+from agent.patient import Person
 from agent.signal.outlook import Glucose
+from firmware_bridge.chunk import Chunk, Stream
 
 NS = 1_000_000_000
 BEGAN = Condition("asystole", True, 100 * NS, 104 * NS, "Asystole")
@@ -148,7 +154,7 @@ def test_a_fresh_heart_says_nothing_of_glucose_and_the_other_way_round() -> None
     alarms = states()
     alarms.apply(LOW, LATER * 10, nothing)
     alarms.apply(BEGAN, LATER * 10, nothing)
-    heart = alarms.caught_up(LATER * 10, LATER * 10, lambda rule: not of_glucose(rule))
+    heart = alarms.caught_up(LATER * 10, LATER * 10, of_anything_else)
     assert [event.rule for event in heart] == ["asystole"]
     glucose = alarms.caught_up(LATER * 10 - FRESH, LATER * 10, of_glucose)
     assert [event.rule for event in glucose] == ["low"]
@@ -215,3 +221,34 @@ def test_however_late_and_fresh_readings_mix_late_ones_raise_nothing_as_of_now_a
         if fresh:
             assert {alarm.alert_id for alarm in alarms.active.values()} == live
             assert ("urgent_low" in alarms.active) or mg_dl > 54
+
+
+# -- through the engine ----------------------------------------------------------------------------------------------
+
+
+CGM = Stream("p", "g7", "glucose", "cgm", "mg/dL", 0.0, ("",), 300.0)
+START_NS = 30_000_000 * MIN
+
+
+def wearing(*, warm_up_from_min: int) -> Engine:
+    """Somebody whose sensor is changed so many minutes after START_NS, and then warms up for an hour."""
+    life = SensorLife("g7", "glucose", START_NS + warm_up_from_min * MIN, 60.0)
+    return Engine([Person("p", (CGM,), glucose=GlucoseSettings(sensors=(life,)))], Models())
+
+
+def step(engine: Engine, minute: int, mg_dl: float, now_min: int) -> list[tuple[str, Phase, bool]]:
+    chunk = Chunk(CGM, START_NS + minute * MIN, np.array([[mg_dl]], np.float32), seq=minute)
+    events = engine.step([chunk], START_NS + now_min * MIN)
+    return [(event.rule, event.phase, event.late) for event in events if event.category is Category.PHYSIOLOGICAL]
+
+
+def test_a_fresh_reading_in_doubt_does_not_bear_out_the_end_that_a_late_one_told_of() -> None:
+    engine = wearing(warm_up_from_min=40)
+    for minute, mg_dl in ((0, 80.0), (5, 74.0)):
+        assert step(engine, minute, mg_dl, minute) == []
+    assert step(engine, 10, 66.0, 10) == [("low", Phase.START, False)]
+    assert step(engine, 15, 74.0, 40) == []
+    assert step(engine, 20, 85.0, 40) == []
+    assert step(engine, 45, 90.0, 45) == []
+    assert "low" in engine.patients["p"].states.active
+    assert step(engine, 100, 95.0, 101) == [("low", Phase.END, False)]

@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from firmware_bridge.chunk import DecodeError
@@ -210,6 +210,7 @@ def test_a_range_that_is_none_is_refused() -> None:
         CgmBackfill(0, 1, page_min=0)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.integers(0, 3000), unique=True, max_size=200).map(sorted),
     st.integers(0, 1500),

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 from bluetooth_examples import decodes_back_or_refuses, octets, refuses_every_shortening, secured_or_not, sfloats, words
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from firmware_bridge.chunk import DecodeError
@@ -125,6 +125,7 @@ def test_every_combination_of_fields_comes_back(order: AnnunciationOrder, secure
         refuses_every_shortening(data, CgmMeasurement.from_bytes)
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.builds(
@@ -216,18 +217,21 @@ EXAMPLES = (
 )
 
 
+@settings(deadline=None)
 @given(secured_or_not(st.binary(max_size=20)))
 def test_any_bytes(data: bytes) -> None:
     for from_bytes in CODECS:
         decodes_back_or_refuses(data, from_bytes)
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=5, max_size=18), st.booleans())
 def test_any_bytes_that_state_their_size(rest: bytes, crc: bool) -> None:
     data = bytes([1 + len(rest) + 2 * crc]) + rest
     decodes_back_or_refuses(with_crc(data) if crc else data, CgmMeasurement.from_bytes)
 
 
+@settings(deadline=None)
 @given(
     st.builds(DateTime, st.integers(1990, 2100), *(st.integers(1, n) for n in (12, 28, 23, 59, 59))),
     st.integers(-128, 127),

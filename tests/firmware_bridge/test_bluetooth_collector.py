@@ -6,7 +6,7 @@ import random
 
 import pytest
 from bridge_examples import CGM, assert_valid
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_bluetooth_backfill import Sensor, record
 
@@ -138,6 +138,7 @@ def test_a_record_that_cannot_be_costs_only_itself_even_in_the_middle_of_a_page(
     ]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 1 << 30), st.booleans(), st.integers(1, 12))
 def test_over_links_that_break_every_record_comes_once(seed: int, ranges: bool, links: int) -> None:
     dice = random.Random(seed)

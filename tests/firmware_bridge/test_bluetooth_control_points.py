@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from bluetooth_examples import decodes_back_or_refuses, refuses_every_shortening, secured_or_not
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from firmware_bridge.chunk import DecodeError
@@ -137,18 +137,21 @@ def test_a_calibration_still_at_work_says_so() -> None:
     assert operand.status == CalibrationStatus.PENDING
 
 
+@settings(deadline=None)
 @given(secured_or_not(st.one_of(st.binary(max_size=16), st.binary(max_size=12).map(lambda b: b"\x04" + b))))
 def test_any_bytes(data: bytes) -> None:
     decodes_back_or_refuses(data, racp_from_bytes)
     decodes_back_or_refuses(data, CgmControl.from_bytes)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 0x1D), st.binary(max_size=11))
 def test_any_operand_of_any_operation(op: int, operand: bytes) -> None:
     decodes_back_or_refuses(bytes([op]) + operand, CgmControl.from_bytes)
     decodes_back_or_refuses(with_crc(bytes([op]) + operand), CgmControl.from_bytes)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 7), st.integers(0, 7), st.binary(max_size=6))
 def test_any_operand_about_stored_records(op: int, operator: int, rest: bytes) -> None:
     decodes_back_or_refuses(bytes([op, operator]) + rest, racp_from_bytes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from firmware_bridge.chunk import DecodeError
@@ -74,6 +74,7 @@ def test_every_word_is_a_number_or_special_and_encodes_back() -> None:
         assert word.value == expected
 
 
+@settings(deadline=None)
 @given(st.integers(0, (1 << 32) - 1))
 def test_every_word_of_32_bits_encodes_back(bits: int) -> None:
     word = Float(bits)
@@ -83,6 +84,7 @@ def test_every_word_of_32_bits_encodes_back(bits: int) -> None:
         assert Float.of(word.value).value == word.value
 
 
+@settings(deadline=None)
 @given(st.floats(-2e10, 2e10).filter(lambda x: x == 0 or abs(x) > 1e-5))
 def test_a_number_is_held_to_three_digits(number: float) -> None:
     held = Sfloat.of(number).value

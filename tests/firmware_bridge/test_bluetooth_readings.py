@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from bluetooth_examples import octets, sfloats, words
 from bridge_examples import CGM, ECG, assert_valid
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from firmware_bridge.chunk import DecodeError
@@ -120,6 +120,7 @@ def test_glucose_is_no_ecg() -> None:
         readings(ECG, START, [CgmMeasurement(Sfloat.of(100), 0)])
 
 
+@settings(deadline=None)
 @given(
     st.builds(
         CgmMeasurement,

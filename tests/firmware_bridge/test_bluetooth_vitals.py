@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 from bluetooth_examples import decodes_back_or_refuses, refuses_every_shortening, sfloats
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from firmware_bridge.chunk import DecodeError
@@ -73,6 +73,7 @@ def test_an_oximeter_with_fast_values() -> None:
     assert bytes(got) == data
 
 
+@settings(deadline=None)
 @given(
     st.builds(
         Oximetry,
@@ -134,6 +135,7 @@ def test_a_makers_name_padded_and_one_that_is_no_text() -> None:
         DeviceText.from_bytes(b"x" * 513)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=24))
 def test_any_bytes(data: bytes) -> None:
     for from_bytes in CODECS:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from bridge_examples import CGM, ECG, reading
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from firmware_bridge.chunk import Chunk, DecodeError
@@ -154,6 +154,7 @@ def test_mmol_configured_as_the_unit_sent_is_taken_at_its_word() -> None:
     assert low.samples[0, 0] == 39.0
 
 
+@settings(deadline=None)
 @given(st.integers(11, 333))
 def test_a_tenth_of_a_mmol_comes_through_exactly(tenths: int) -> None:
     stream = replace(CGM, sent_unit="mmol/L")

@@ -1,0 +1,159 @@
+"""What the glucose network is shown, and what came: readings asked about, with what stood on the grid after them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from agent.scoring_glucose import Grid
+from agent.scoring_glucose_events import LE54_20, LT70_30
+from agent.signal.glucose_window import prepare_each
+from agent.signal.outlook import HIGH_MG_DL, HORIZONS_MIN
+from models.training.glucose_records import LONG_INTERVAL_S, Person
+from models.vocabulary import GLUCOSE_LABELS
+
+Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
+Int64 = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+LABELS = GLUCOSE_LABELS
+HIGH_SLOTS = 6
+LEAST_SEEN = 1 / 3
+"""That nothing happened is believed where so many of the readings came in which it would have been seen: those of a
+15-minute sensor are enough."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Examples:
+    """Readings that stand for a slot of the grid, and what is known of what followed."""
+
+    patient: npt.NDArray[np.str_]
+    """(n,) `<set>/<subject>`."""
+    t_ns: Int64
+    mg_dl: Float64
+    signal: npt.NDArray[np.float16]
+    """(n, 3, 36)"""
+    context: Float32
+    """(n, k)"""
+    change: Float32
+    """(n, horizons) mg/dL from the reading to the one exactly at the horizon; nan where there is none."""
+    event: Bools
+    """(n, labels) whether it came."""
+    counted: Bools
+    """(n, labels) whether that is a question: it has not come yet, and enough is known of the time after."""
+    usable: Bools
+    """(n,) whether enough of the last hour is known, as the protocol has it."""
+    interval_slots: Int64
+    """(n,) 1 of a 5-minute sensor, 3 of a 15-minute one."""
+
+    def __len__(self) -> int:
+        return len(self.patient)
+
+    def take(self, rows: npt.NDArray[np.generic]) -> Examples:
+        return Examples(*(getattr(self, part.name)[rows] for part in fields(self)))
+
+    def of(self, people: frozenset[str]) -> Examples:
+        """Those of these people."""
+        return self.take(np.isin(self.patient, sorted(people)))
+
+    def without(self, people: frozenset[str]) -> Examples:
+        """Those of everybody else."""
+        return self.take(~np.isin(self.patient, sorted(people)))
+
+    @property
+    def judged(self) -> Bools:
+        """(n,) usable, with a reading at every horizon: what the protocol scores a forecast on."""
+        judged: Bools = self.usable & np.isfinite(self.change).all(axis=1)
+        return judged
+
+    @property
+    def inputs(self) -> dict[str, Float32]:
+        """The network's inputs by name, in the order in which it takes them."""
+        return {"signal": self.signal.astype(np.float32), "context": self.context}
+
+
+def concatenate(parts: Sequence[Examples]) -> Examples:
+    """All of them behind one another; at least one."""
+    return Examples(*(np.concatenate([getattr(one, part.name) for one in parts]) for part in fields(Examples)))
+
+
+def plain_examples(person: Person) -> Examples:
+    """Every reading that stands for a slot, with the history that the agent would have had."""
+    return _examples(person, np.ones(len(person.times_ns), dtype=np.bool_))
+
+
+def sparse_examples(person: Person, rng: np.random.Generator) -> Examples:
+    """The person as if with a worse sensor: every third reading kept, or a random share of them.
+
+    What came is told by all readings; only the histories are thinner.
+    """
+    shown = np.zeros(len(person.times_ns), dtype=np.bool_)
+    if rng.random() < 0.5:
+        shown[int(rng.integers(3)) :: 3] = True
+    else:
+        # Readings go missing in runs, as when a phone is out of reach.
+        share = rng.uniform(0.3, 0.9)
+        runs = np.repeat(rng.random(len(shown) // 4 + 1) < share, 4)[: len(shown)]
+        shown = runs & (rng.random(len(shown)) < 0.95)
+    return _examples(person, shown)
+
+
+def altered(person: Person, rng: np.random.Generator) -> Person:
+    """The person with a sensor that is up to 8 % off, and a little noise that lasts a quarter of an hour."""
+    gain, offset = rng.uniform(0.92, 1.08), rng.normal(0.0, 3.0)
+    noise = rng.normal(size=len(person.mg_dl) + 2)
+    slow = (noise[2:] + noise[1:-1] + noise[:-2]) * rng.choice([0.0, 0.5, 1.0])
+    value = np.clip(person.mg_dl * gain + offset + slow, 40.0, 400.0)
+    # Where the sensor's range ends, it ends for the altered reading too.
+    return replace(person, mg_dl=np.where((person.mg_dl <= 40.0) | (person.mg_dl >= 400.0), person.mg_dl, value))
+
+
+def _examples(person: Person, shown: Bools) -> Examples:
+    grid = person.grid
+    seen = np.flatnonzero(shown)
+    signal, context = prepare_each(person.times_ns[seen], person.mg_dl[seen])
+    standing = np.zeros(len(shown), dtype=np.int64) - 1
+    standing[grid.reading] = np.arange(len(grid.reading))
+    asked = standing[seen] >= 0
+    place = standing[seen][asked]
+    change = np.stack([grid.ahead(minutes) - grid.mg_dl for minutes in HORIZONS_MIN], axis=1)
+    event, counted = _events(grid)
+    return Examples(
+        np.full(len(place), person.patient),
+        person.times_ns[seen][asked],
+        grid.mg_dl[place],
+        signal[asked].astype(np.float16),
+        context[asked],
+        change[place].astype(np.float32),
+        event[place],
+        counted[place],
+        grid.usable[place],
+        grid.interval_slots[place],
+    )
+
+
+def _events(grid: Grid) -> tuple[Bools, Bools]:
+    """(n, labels): what came, and where that was a question."""
+    ahead = grid.at(grid.slot[:, None] + np.arange(1, HIGH_SLOTS + 1))
+    now = grid.mg_dl
+    urgent = ahead[:, : LE54_20.horizon_slots]
+    came = [
+        np.any(ahead < LT70_30.below_mg_dl, axis=1),
+        np.any(urgent < LE54_20.below_mg_dl, axis=1),
+        np.any(ahead > HIGH_MG_DL, axis=1),
+    ]
+    open_yet = [now >= LT70_30.below_mg_dl, now >= LE54_20.below_mg_dl, now <= HIGH_MG_DL]
+    known = [np.isfinite(part).mean(axis=1) for part in (ahead, urgent, ahead)]
+    event = np.stack(came, axis=1)
+    counted = np.stack(open_yet, axis=1) & (event | (np.stack(known, axis=1) >= LEAST_SEEN - 0.1))
+    return event, counted
+
+
+def is_sparse(examples: Examples) -> Bools:
+    """(n,) whether a sensor of 15 minutes was worn."""
+    sparse: Bools = examples.interval_slots > LONG_INTERVAL_S / 600.0
+    return sparse
