@@ -29,7 +29,7 @@ SNAPSHOT_AFTER_ENTRIES = 60
 """Inputs of one patient journalled since the last snapshot that make a new one worth its bytes."""
 SNAPSHOTS_A_TICK = 8
 """A ward that was started at once would otherwise be written to disk at once; the others wait for the next tick."""
-WAITING_ROWS = 2_000
+WAITING_ROWS = 5_000
 """Rows of the history that wait for a quiet tick; past it they are written in any."""
 UNSAVED_MESSAGES = 5_000
 """Messages kept in memory while the disk is full; the least urgent go first past this."""
