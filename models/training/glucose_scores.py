@@ -114,10 +114,10 @@ def fit_platt(logits: Float32, came: Bools) -> Platt:
     features = np.stack([x, np.ones_like(x)], axis=1)
     weights = np.array([1.0, 0.0])
     for _ in range(50):
-        p = 1.0 / (1.0 + np.exp(-features @ weights))
+        p = 1.0 / (1.0 + np.exp(-np.clip(features @ weights, -30.0, 30.0)))
         curve = p * (1 - p) + 1e-9
         step = np.linalg.solve((features * curve[:, None]).T @ features, features.T @ (p - y))
-        weights -= step
+        weights -= step / max(1.0, float(np.abs(step).max()))
         if float(np.abs(step).max()) < 1e-7:
             break
     return Platt(scale=round(float(weights[0]), 4), bias=round(float(weights[1]), 4))
@@ -210,12 +210,12 @@ def threshold(
     held_out: HeldOut, calibration: Calibration, label: str, false_a_day: float, ends_at: float = ENDS_AT
 ) -> float:
     """The least probability at which an alarm may begin for so many false ones a day in the pool."""
-    low, high = -9.0, 4.0  # log odds
+    low, high = -9.0, 6.0  # log odds
     for _ in range(12):
         middle = (low + high) / 2
         score = total(list(alarm_scores(held_out, calibration, label, _share(middle), ends_at).values()))
         low, high = (middle, high) if score.false_per_day > false_a_day else (low, middle)
-    return round(_share(high), 4)
+    return float(np.ceil(_share(high) * 1e4)) / 1e4
 
 
 def _share(log_odds: float) -> float:
