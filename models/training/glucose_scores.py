@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.evaluate.incumbents import ar2
-from agent.scoring_glucose import ForecastScore, Grid, forecast_score, total
-from agent.scoring_glucose_events import LE54_20, LT70_30, LowScore, Target, low_score
+from agent.scoring_glucose import SLOTS_A_DAY, ForecastScore, Grid, forecast_score, total
+from agent.scoring_glucose_events import LE54_20, LT70_30, LowScore, Target, low_ahead, low_score, notifications
 from agent.signal.glucose_window import UNIT_MG_DL
 from agent.signal.outlook import HIGH_MG_DL, HORIZONS_MIN
 from models.manifest import AlarmAt, Platt
@@ -189,9 +189,14 @@ def standing(p: Float32, start_at: float, end_below: float) -> Bools:
 
 
 def alarm_scores(
-    held_out: HeldOut, calibration: Calibration, label: str, start_at: float, ends_at: float = ENDS_AT
+    held_out: HeldOut,
+    calibration: Calibration,
+    label: str,
+    start_at: float,
+    ends_at: float = ENDS_AT,
+    sparse: bool | None = None,
 ) -> dict[str, LowScore]:
-    """Of each person, the alarm of a label."""
+    """Of each person, the alarm of a label; only of those with a sensor of 15 minutes, or only of the others."""
     column = LABELS.index(label)
     p = calibration.probabilities(held_out.outputs)[:, column]
     return {
@@ -199,6 +204,7 @@ def alarm_scores(
             _grid_of(label, held_out.grids[patient]), standing(p[rows], start_at, ends_at * start_at), TARGETS[column]
         )
         for patient, rows in held_out.rows().items()
+        if sparse in {None, is_sparse_grid(held_out.grids[patient])}
     }
 
 
@@ -209,13 +215,48 @@ def _grid_of(label: str, grid: Grid) -> Grid:
 def threshold(
     held_out: HeldOut, calibration: Calibration, label: str, false_a_day: float, ends_at: float = ENDS_AT
 ) -> float:
-    """The least probability at which an alarm may begin for so many false ones a day in the pool."""
+    """The least probability at which an alarm may begin for so many false ones a day in the pool.
+
+    Of people with a sensor of 5 minutes: the alarms of others come as they may.
+    """
+    column = LABELS.index(label)
+    p = calibration.probabilities(held_out.outputs)[:, column]
+    known = [
+        (p[rows], _Asked.of(_grid_of(label, held_out.grids[patient]), TARGETS[column]))
+        for patient, rows in held_out.rows().items()
+        if not is_sparse_grid(held_out.grids[patient])
+    ]
+    days = sum(asked.days for _, asked in known)
     low, high = -9.0, 6.0  # log odds
-    for _ in range(12):
-        middle = (low + high) / 2
-        score = total(list(alarm_scores(held_out, calibration, label, _share(middle), ends_at).values()))
-        low, high = (middle, high) if score.false_per_day > false_a_day else (low, middle)
+    for _ in range(14):
+        start = _share((low + high) / 2)
+        false = sum(asked.false_of(standing(mine, start, ends_at * start)) for mine, asked in known)
+        low, high = ((low + high) / 2, high) if false > false_a_day * days else (low, (low + high) / 2)
     return float(np.ceil(_share(high) * 1e4)) / 1e4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Asked:
+    """What of a person's false alarms does not depend on where they begin; figures as `low_score` has them."""
+
+    slot: npt.NDArray[np.int64]
+    can_alarm: Bools
+    right: Bools
+    days: float
+
+    @classmethod
+    def of(cls, grid: Grid, target: Target) -> _Asked:
+        can_alarm = grid.usable & (grid.mg_dl >= target.below_mg_dl)
+        days = float(grid.interval_slots[can_alarm].sum()) / SLOTS_A_DAY
+        return cls(grid.slot, can_alarm, low_ahead(grid, target), days)
+
+    def false_of(self, on: Bools) -> int:
+        return int(np.sum(notifications(self.slot, on & self.can_alarm) & ~self.right))
+
+
+def is_sparse_grid(grid: Grid) -> bool:
+    """Whether a person mostly wore a sensor of 15 minutes."""
+    return bool(len(grid.slot)) and float(np.median(grid.interval_slots)) > 1.0
 
 
 def _share(log_odds: float) -> float:

@@ -1,4 +1,4 @@
-"""How the glucose pack is made: whose readings may be learnt from, what is asked, and what is found on held-out people."""
+"""How the glucose pack is made: whose readings it may learn from, what is asked, what held-out people tell."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from agent.signal.glucose_window import UNIT_MG_DL
 from firmware_bridge.chunk import NS_PER_S
 from models.manifest import AlarmAt, Platt
 from models.training.datasets import CC_BY, RefusedRecordError
-from models.training.glucose_card import golden_inputs, output
+from models.training.glucose_card import output
 from models.training.glucose_examples import (
     Examples,
     altered,
@@ -29,6 +29,7 @@ from models.training.glucose_examples import (
     plain_examples,
     sparse_examples,
 )
+from models.training.glucose_figures import golden_inputs
 from models.training.glucose_network import (
     FORECASTS,
     LARGEST,
