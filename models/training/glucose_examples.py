@@ -47,7 +47,7 @@ class Examples:
     counted: Bools
     """(n, labels) whether that is a question: it has not come yet, and enough is known of the time after."""
     imminent: Bools
-    """(n, labels) whether it came within 10 minutes."""
+    """(n, labels) whether it came within IMMINENT_SLOTS, or at once with a sensor of 15 minutes."""
     usable: Bools
     """(n,) whether enough of the last hour is known, as the protocol has it."""
     interval_slots: Int64
@@ -141,7 +141,7 @@ def _examples(person: Person, shown: Bools) -> Examples:
 
 
 def _events(grid: Grid) -> tuple[Bools, Bools, Bools]:
-    """(n, labels) each: what came, where that was a question, and what came within IMMINENT_SLOTS."""
+    """(n, labels) each: what came, where that was a question, and what is imminent."""
     ahead = grid.at(grid.slot[:, None] + np.arange(1, HIGH_SLOTS + 1))
     now = grid.mg_dl
     urgent = ahead[:, : LE54_20.horizon_slots]
@@ -149,7 +149,8 @@ def _events(grid: Grid) -> tuple[Bools, Bools, Bools]:
     open_yet = [now >= LT70_30.below_mg_dl, now >= LE54_20.below_mg_dl, now <= HIGH_MG_DL]
     known = [np.isfinite(part).mean(axis=1) for part in (ahead, urgent, ahead)]
     event = np.stack([np.any(part, axis=1) for part in there], axis=1)
-    imminent = np.stack([np.any(part[:, :IMMINENT_SLOTS], axis=1) for part in there], axis=1)
+    soon = np.arange(1, HIGH_SLOTS + 1) <= np.maximum(IMMINENT_SLOTS, grid.interval_slots)[:, None]
+    imminent = np.stack([np.any(part & soon[:, : part.shape[1]], axis=1) for part in there], axis=1)
     counted = np.stack(open_yet, axis=1) & (event | (np.stack(known, axis=1) >= LEAST_SEEN - 0.1))
     return event, counted, imminent
 
