@@ -15,8 +15,18 @@ NS_PER_S = 1_000_000_000
 _SIGN = {Priority.HIGH: "!!!", Priority.MEDIUM: " !!", Priority.LOW: "  !"}
 """Priority also without colour."""
 _STYLE = {Priority.HIGH: "bold white on red", Priority.MEDIUM: "bold black on yellow", Priority.LOW: "black on cyan"}
-_UNITS = {"bpm": "bpm", "s": "s", "ms": "ms", "percent": "%", "hz": "Hz", "mv": "mV"}
-"""Last part of a value's name, where that is a unit."""
+_UNITS = {
+    "mg_dl_min": "mg/dL/min",
+    "mg_dl": "mg/dL",
+    "bpm": "bpm",
+    "min": "min",
+    "ms": "ms",
+    "s": "s",
+    "percent": "%",
+    "hz": "Hz",
+    "mv": "mV",
+}
+"""End of a value's name, where that is a unit; a longer one first."""
 _INDENT = " " * 10
 _OLD_S = 10.0
 """An event older than this on arrival says how old it is."""
@@ -113,9 +123,10 @@ def _beat(beat: BeatModel) -> str:
 def _value(name: str, value: float | str) -> str:
     """ "heart_rate_bpm", 151.4 as "heart rate 151.4 bpm"."""
     shown = _plain(value) if isinstance(value, str) else f"{value:g}"
-    words, _, unit = name.rpartition("_")
-    if words and unit in _UNITS:
-        return f"{_plain(words).replace('_', ' ')} {shown} {_UNITS[unit]}"
+    for end, unit in _UNITS.items():
+        words = name.removesuffix(f"_{end}")
+        if words and words != name:
+            return f"{_plain(words).replace('_', ' ')} {shown} {unit}"
     return f"{_plain(name).replace('_', ' ')} {shown}"
 
 

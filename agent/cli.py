@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from datetime import date
 from pathlib import Path
 
 from agent import __version__
@@ -61,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 (one line an option)
     )
     replay.add_argument("--speed", type=_positive, help="1 is real time (default: as fast as it can)")
     replay.add_argument("--mains", type=int, choices=(0, 50, 60), default=0, help="mains hum to notch, Hz")
+    replay.add_argument("--state", type=Path, metavar="DIR", help="keep what `vagus report` shows in this folder")
     replay.set_defaults(call=_replay)
 
     annotate = commands.add_parser("annotate", help="write what the engine finds as WFDB annotations (.vagus)")
@@ -77,6 +79,19 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 (one line an option)
     evaluate.add_argument("--json", type=Path, metavar="OUT")
     evaluate.add_argument("--predictions", type=Path, metavar="CSV")
     evaluate.set_defaults(call=_evaluate)
+
+    report = commands.add_parser("report", help="one person's last days as a page for any browser")
+    report.add_argument("patient", metavar="PATIENT", help="the pseudonym")
+    report.add_argument("--days", type=_days, default=14, metavar="N", help="1 to 90 (default 14)")
+    report.add_argument("--until", type=_date, metavar="DATE", help="the last day (default: that of the newest data)")
+    place = report.add_mutually_exclusive_group()
+    place.add_argument("--config", type=Path, help="whose state folder and time zone count")
+    place.add_argument("--state", type=Path, metavar="DIR", help="the state folder")
+    report.add_argument("--timezone", metavar="ZONE", help="such as Europe/Berlin (default: the config's, else UTC)")
+    report.add_argument("--unit", choices=("mg/dL", "mmol/L"), default="mg/dL", help="of glucose, on the page")
+    report.add_argument("--out", type=Path, metavar="FILE.html", help="default: report-PATIENT-DATE.html, here")
+    report.add_argument("--json", action="store_true", help="print the numbers; the page only where --out says so")
+    report.set_defaults(call=_report)
 
     subscribe = commands.add_parser("subscribe", help="show alerts as they come")
     subscribe.add_argument("--host", default="localhost")
@@ -116,6 +131,20 @@ def _positive(text: str) -> float:
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
     return value
+
+
+def _days(text: str) -> int:
+    days = int(text)
+    if not 1 <= days <= 90:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of days from 1 to 90")
+    return days
+
+
+def _date(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text} is not a date such as 2026-11-24") from None
 
 
 def _demo(args: argparse.Namespace) -> int:
@@ -159,6 +188,12 @@ def _evaluate(args: argparse.Namespace) -> int:
     from agent.evaluate import evaluate_command
 
     return evaluate_command(args)
+
+
+def _report(args: argparse.Namespace) -> int:
+    from agent.report import report_command
+
+    return report_command(args)
 
 
 def _subscribe(args: argparse.Namespace) -> int:

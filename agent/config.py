@@ -7,29 +7,23 @@ import json
 import os
 import ssl
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from agent.alarms.limits import ALWAYS_ON, Limits
+from agent.alarms.glucose_settings import GlucoseSettings
+from agent.alarms.limits import Limits
+from agent.alarms.local_time import UTC, LocalTime
 from agent.config_faults import ConfigError, Fault, did_you_mean, shown, unknown_key
+from agent.config_limits import read_limits
 from agent.config_lines import Path as KeyPath
 from agent.config_reader import TableReader, parse_toml, read_password
-from agent.config_schema import (
-    LIMITS,
-    SOURCES,
-    AgentTable,
-    Format,
-    LimitTable,
-    MqttSourceTable,
-    MqttTable,
-    OutboxTable,
-    PatientTable,
-    WfdbSourceTable,
-)
+from agent.config_schema import AgentTable, Format, HistoryTable, MqttTable, OutboxTable, PatientTable
+from agent.config_sources import MqttSource, NightscoutConfig, SourceConfig, SourceReader, WfdbSource
+from agent.time_zone import TimeZoneError, known_zones, local_time
 from agent.tls import TlsFileError, client_context
-from firmware_bridge.chunk import CANONICAL_UNIT, UNIT_FACTOR, Stream
+from firmware_bridge.chunk import Stream
 
 __all__ = [
     "AgentConfig",
@@ -37,9 +31,11 @@ __all__ = [
     "ConfigError",
     "Fault",
     "Format",
+    "HistoryConfig",
     "Limits",
     "MqttConfig",
     "MqttSource",
+    "NightscoutConfig",
     "OutboxConfig",
     "PatientConfig",
     "WfdbSource",
@@ -52,8 +48,6 @@ __all__ = [
 
 PASSWORD_VARIABLE = "VAGUS_MQTT_PASSWORD"  # noqa: S105 - the name of a variable
 _TLS_FILES = ("ca_file", "cert_file", "key_file")
-_WAVEFORMS = frozenset({"ecg", "ppg", "abp", "acc"})
-"""Kinds that make no sense as single readings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +61,7 @@ class AgentConfig:
     late_after_s: float = 30.0
     runtime: str = "auto"
     log: Literal["text", "json"] = "text"
+    timezone: str = "UTC"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,30 +89,13 @@ class MqttConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class MqttSource:
-    """[[patient.source]] type = "mqtt". `stream.unit` is canonical; a configured one that differs is in `sent_unit`."""
-
-    stream: Stream
-    format: Format = "auto"
-
-
-@dataclass(frozen=True, slots=True)
-class WfdbSource:
-    """[[patient.source]] type = "wfdb"."""
-
-    path: Path
-    """The record without extension."""
-    speed: float = 1.0
-    """1 is real time; 0 as fast as it goes."""
-
-
-@dataclass(frozen=True, slots=True)
 class PatientConfig:
     """[[patient]]"""
 
     id: str
-    sources: tuple[MqttSource | WfdbSource, ...] = ()
+    sources: tuple[SourceConfig, ...] = ()
     limits: Limits = field(default_factory=Limits)
+    glucose: GlucoseSettings = field(default_factory=GlucoseSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +106,14 @@ class OutboxConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class HistoryConfig:
+    """[history]"""
+
+    days: int = 90
+    max_mb: int = 1024
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """A config that can be run."""
 
@@ -135,6 +121,7 @@ class Config:
     mqtt: MqttConfig
     patients: tuple[PatientConfig, ...]
     outbox: OutboxConfig = field(default_factory=OutboxConfig)
+    history: HistoryConfig = field(default_factory=HistoryConfig)
 
 
 def load_config(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
@@ -158,12 +145,12 @@ def parse_config(text: str | bytes, path: Path, environ: Mapping[str, str] = os.
 
 
 def streams(config: Config) -> dict[tuple[str, str], tuple[Stream, Format]]:
-    """Every stream expected over MQTT, with its payload format, by (device, channel)."""
+    """Every stream whose payloads are decoded, with their format, by (device, channel)."""
     return {
         (source.stream.device, source.stream.channel): (source.stream, source.format)
         for patient in config.patients
         for source in patient.sources
-        if isinstance(source, MqttSource)
+        if isinstance(source, (MqttSource, NightscoutConfig))
     }
 
 
@@ -186,7 +173,7 @@ def check_command(args: argparse.Namespace) -> int:
     if args.json:
         sys.stdout.write(json.dumps(summary) + "\n")
     else:
-        counts = f"{summary['patients']} patient(s), {summary['streams']} MQTT stream(s)"
+        counts = f"{summary['patients']} patient(s), {summary['streams']} stream(s)"
         sys.stdout.write(f"{args.config}: good: agent {config.agent.id}, {counts}\n")
     return 0
 
@@ -197,19 +184,23 @@ class _Reader:
     def __init__(self, read: TableReader, environ: Mapping[str, str]) -> None:
         self._read = read
         self._environ = environ
+        self._local = UTC
 
     def config(self, data: dict[str, Any]) -> Config:
-        known = ("agent", "mqtt", "patient", "outbox")
+        known = ("agent", "mqtt", "patient", "outbox", "history")
         for key in data:
             if key not in known:
                 self._read.fault((key,), *unknown_key(key, known))
         agent = self._agent(data)
+        self._local = self._zone(agent.timezone if agent else "UTC")
         mqtt = self._mqtt(data, agent.id if agent else "")
         patients = self._patients(data)
         outbox = self._read.table(OutboxTable, data.get("outbox", {}), ("outbox",))
-        if self._read.faults or agent is None or mqtt is None or outbox is None:
+        history = self._read.table(HistoryTable, data.get("history", {}), ("history",))
+        if self._read.faults or agent is None or mqtt is None or outbox is None or history is None:
             raise ConfigError(self._read.faults)
-        return Config(agent, mqtt, patients, OutboxConfig(outbox.max_mb))
+        kept = HistoryConfig(history.days, history.max_mb)
+        return Config(agent, mqtt, patients, OutboxConfig(outbox.max_mb), kept)
 
     def _agent(self, data: dict[str, Any]) -> AgentConfig | None:
         if "agent" not in data:
@@ -223,8 +214,23 @@ class _Reader:
         if state_dir is None:
             return None
         return AgentConfig(
-            table.id, state_dir, table.time, table.mains_hz, table.late_after_s, table.runtime, table.log
+            table.id,
+            state_dir,
+            table.time,
+            table.mains_hz,
+            table.late_after_s,
+            table.runtime,
+            table.log,
+            table.timezone,
         )
+
+    def _zone(self, name: str) -> LocalTime:
+        try:
+            return local_time(name)
+        except TimeZoneError as error:
+            suggestion = error.suggestion or did_you_mean(name, known_zones())
+            self._read.fault(("agent", "timezone"), f"{shown(name)} {error}", suggestion)
+            return UTC
 
     def _mqtt(self, data: dict[str, Any], agent_id: str) -> MqttConfig | None:
         table = self._read.table(MqttTable, data.get("mqtt", {}), ("mqtt",))
@@ -279,7 +285,7 @@ class _Reader:
             return ()
         patients: list[PatientConfig] = []
         seen: dict[str, KeyPath] = {}
-        taken: dict[tuple[str, str], KeyPath] = {}
+        reader = SourceReader(self._read, self._local)
         for path, item in self._read.tables(raw, ("patient",), "patient"):
             own = {key: value for key, value in item.items() if key not in ("source", "limit")}
             table = self._read.table(PatientTable, own, path)
@@ -288,104 +294,13 @@ class _Reader:
                 self._read.fault((*path, "id"), f'patient "{table.id}" is already on line {first}', "ids must differ")
             elif table is not None:
                 seen[table.id] = path
-            sources = self._sources(item, path, table.id if table else "", taken)
-            limits = self._limits(item.get("limit", []), (*path, "limit"))
+            sources = reader.sources(item, path, table.id if table else "")
+            limits = read_limits(self._read, item.get("limit", []), (*path, "limit"), self._local)
             if table is not None:
-                patients.append(PatientConfig(table.id, sources, limits))
+                patients.append(PatientConfig(table.id, sources, limits, _glucose_settings(table, sources)))
         return tuple(patients)
 
-    def _sources(
-        self, patient: dict[str, Any], path: KeyPath, patient_id: str, taken: dict[tuple[str, str], KeyPath]
-    ) -> tuple[MqttSource | WfdbSource, ...]:
-        raw = patient.get("source", [])
-        if not raw:
-            self._read.fault((*path, "source"), "nothing to listen to", "add a [[patient.source]] below this patient")
-            return ()
-        sources: list[MqttSource | WfdbSource | None] = []
-        for place, item in self._read.tables(raw, (*path, "source"), "patient.source"):
-            table = self._read.variant(SOURCES, "type", item, place)
-            if isinstance(table, MqttSourceTable):
-                sources.append(self._mqtt_source(table, place, patient_id))
-                self._claim((table.device, table.channel), place, taken)
-            elif isinstance(table, WfdbSourceTable):
-                sources.append(self._wfdb_source(table, place))
-        return tuple(source for source in sources if source is not None)
 
-    def _claim(self, topic: tuple[str, str], path: KeyPath, taken: dict[tuple[str, str], KeyPath]) -> None:
-        if topic in taken:
-            first = self._read.line((*taken[topic], "device"))
-            message = f'device "{topic[0]}", channel "{topic[1]}" is already the source on line {first}'
-            self._read.fault((*path, "device"), message, "one topic belongs to one patient, once")
-        else:
-            taken[topic] = path
-
-    def _mqtt_source(self, table: MqttSourceTable, path: KeyPath, patient_id: str) -> MqttSource | None:
-        noted = len(self._read.faults)
-        canonical = CANONICAL_UNIT[table.kind]
-        unit = table.unit if table.unit is not None else canonical
-        units = [canonical, *(known for known, target in UNIT_FACTOR if target == canonical)]
-        if unit not in units:
-            message = f"{shown(unit)} is no unit of {table.kind}"
-            self._read.fault(
-                (*path, "unit"), message, did_you_mean(unit, units) if len(units) > 1 else f'use "{canonical}"'
-            )
-        if table.rate_hz is not None and table.interval_s is not None:
-            message = "stands beside rate_hz"
-            self._read.fault((*path, "interval_s"), message, "rate_hz is for waveforms, interval_s for single readings")
-        elif table.rate_hz is None and (table.interval_s is None or table.kind in _WAVEFORMS):
-            what = "is required" if table.kind in _WAVEFORMS else "or interval_s is required"
-            self._read.fault((*path, "rate_hz"), what, "samples a second, as the device states it")
-        channels = tuple(table.channels or ("",))
-        if len(set(channels)) < len(channels):
-            self._read.fault((*path, "channels"), "names a column twice", "give every column a name of its own")
-        if table.format == "nightscout" and table.kind != "cgm":
-            self._read.fault(
-                (*path, "format"), '"nightscout" carries glucose only', 'set kind = "cgm" or another format'
-            )
-        if len(self._read.faults) > noted:
-            return None
-        stream = Stream(
-            patient=patient_id,
-            device=table.device,
-            channel=table.channel,
-            kind=table.kind,
-            unit=canonical,
-            sent_unit="" if unit == canonical else unit,
-            rate_hz=table.rate_hz or 0.0,
-            channels=channels,
-            interval_s=table.interval_s or 0.0,
-        )
-        return MqttSource(stream, table.format)
-
-    def _wfdb_source(self, table: WfdbSourceTable, path: KeyPath) -> WfdbSource | None:
-        record = table.path.removesuffix(".hea").removesuffix(".dat")
-        header = self._read.readable(f"{record}.hea", (*path, "path"))
-        return WfdbSource(header.with_suffix(""), table.speed) if header is not None else None
-
-    def _limits(self, raw: object, path: KeyPath) -> Limits:
-        values: dict[str, Any] = {}
-        disabled: set[str] = set()
-        first: dict[str, KeyPath] = {}
-        for place, item in self._read.tables(raw, path, "patient.limit"):
-            table = self._read.variant(LIMITS, "rule", item, place)
-            if table is None:
-                continue
-            rule = str(item["rule"])
-            if rule in first:
-                line = self._read.line((*first[rule], "rule"))
-                self._read.fault(
-                    (*place, "rule"), f'"{rule}" already has its limit on line {line}', "keep one of the two"
-                )
-            first.setdefault(rule, place)
-            if not table.enabled and rule in ALWAYS_ON:
-                message = f"{rule} is an alarm of high priority and cannot be switched off"
-                self._read.fault((*place, "enabled"), message, "its limits can be set within their bounds")
-            elif not table.enabled:
-                disabled.add(rule)
-            values |= _limit_values(table, rule)
-        return Limits(**values, disabled=frozenset(disabled))
-
-
-def _limit_values(table: LimitTable, rule: str) -> dict[str, Any]:
-    """The numbers of one [[patient.limit]] under the names they have in Limits."""
-    return {f"{rule}_{key}": value for key, value in table if key not in ("rule", "enabled")}
+def _glucose_settings(table: PatientTable, sources: Sequence[SourceConfig]) -> GlucoseSettings:
+    sensors = tuple(source.sensor for source in sources if isinstance(source, MqttSource) and source.sensor)
+    return GlucoseSettings(table.low_alerts_per_day, table.urgent_low_alerts_per_day, table.personal, sensors)

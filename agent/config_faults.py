@@ -20,6 +20,7 @@ _EXPECTED = {
     "float_type": "a number",
     "finite_number": "a finite number",
     "bool_type": "true or false",
+    "datetime_type": "a date and time such as 2026-01-31T08:00:00Z, without quotes",
     "list_type": "a list in square brackets",
     "model_type": "a table",
     "dict_type": "a table",
@@ -120,12 +121,12 @@ def words(error: ValidationError, table: type[Table]) -> list[tuple[Path, str, s
 def _in_words(detail: Mapping[str, Any], table: type[Table]) -> tuple[str, str]:
     kind: str = detail["type"]
     key = str(detail["loc"][0]) if detail["loc"] else ""
-    field = table.model_fields.get(key)
+    field = table.keys().get(key)
     meaning = (field.description or "").rstrip(".").replace("`", "") if field is not None else ""
     got = shown(detail["input"])
     message, suggestion = f"{detail['msg'][:1].lower()}{detail['msg'][1:]}, got {got}", meaning
     if kind == "extra_forbidden":
-        message, suggestion = unknown_key(key, table.model_fields)
+        message, suggestion = unknown_key(key, table.keys())
     elif kind == "missing":
         message = "is required"
     elif kind == "value_error":

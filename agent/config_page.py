@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from datetime import datetime
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from agent.config_schema import LIMITS, SOURCES, AgentTable, MqttTable, OutboxTable, PatientTable, Table
+from agent.config_limit_schema import LIMITS
+from agent.config_schema import SOURCES, AgentTable, HistoryTable, MqttTable, OutboxTable, PatientTable, Table
 
 _INTRODUCTION = """\
 # The config
@@ -17,10 +19,11 @@ File names are relative to the config's own folder; `~` is the home folder. Unkn
 Secrets are never in the config: a password stands in a file of its own or in an environment variable.
 Whole examples: [one person](../examples/one-person.toml), [a ward](../examples/ward.toml).
 
-This page is written by `python -m agent.config_page`; change the descriptions in `agent/config_schema.py`.
+This page is written by `python -m agent.config_page`; change the descriptions in `agent/config_schema.py` and
+`agent/config_limit_schema.py`.
 """
 
-_SIMPLE = {str: "text", int: "whole number", float: "number", bool: "true or false"}
+_SIMPLE = {datetime: "date and time", str: "text", int: "whole number", float: "number", bool: "true or false"}
 
 
 def config_page() -> str:
@@ -29,14 +32,14 @@ def config_page() -> str:
     parts += [_section("[agent]", AgentTable), _section("[mqtt]", MqttTable), _section("[[patient]]", PatientTable)]
     parts += [_section(f'[[patient.source]] with type = "{name}"', table) for name, table in SOURCES.items()]
     parts += [_section(f'[[patient.limit]] with rule = "{name}"', table) for name, table in LIMITS.items()]
-    parts.append(_section("[outbox]", OutboxTable))
+    parts += [_section("[outbox]", OutboxTable), _section("[history]", HistoryTable)]
     return "\n".join(parts)
 
 
 def _section(heading: str, table: type[Table]) -> str:
     lines = [f"## `{heading}`", "", " ".join((table.__doc__ or "").split()), ""]
     lines += ["| key | value | default | meaning |", "|---|---|---|---|"]
-    lines += [_row(key, field) for key, field in table.model_fields.items() if key != "rule"]
+    lines += [_row(key, field) for key, field in table.keys().items() if key != "rule"]
     return "\n".join(lines) + "\n"
 
 

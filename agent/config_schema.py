@@ -6,11 +6,12 @@ The titles and descriptions here are the only ones: docs/config.md and the sugge
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from datetime import datetime
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic.fields import FieldInfo
 
-from agent.alarms.limits import BOUNDS, DEFAULTS
 from firmware_bridge.chunk import CANONICAL_UNIT, MAX_CHANNELS, MAX_RATE_HZ
 
 Format = Literal["auto", "frame", "cbor", "json", "senml", "nightscout"]
@@ -49,6 +50,12 @@ def _host(value: str) -> str:
     return value
 
 
+def _web_address(value: str) -> str:
+    if not re.fullmatch(r"https?://[^\s/?#@]+([/?][^\s#]*)?", value):
+        raise ValueError("must begin with http:// or https:// and a host, without user name and password")
+    return value
+
+
 Slug = Annotated[str, AfterValidator(_slug)]
 FileName = Annotated[str, Field(min_length=1)]
 
@@ -57,6 +64,11 @@ class Table(BaseModel):
     """A table of the config: no unknown keys, no silent conversion of one type to another."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
+
+    @classmethod
+    def keys(cls) -> dict[str, FieldInfo]:
+        """Every key as it is written in a config, and what it means."""
+        return {field.alias or name: field for name, field in cls.model_fields.items()}
 
 
 class AgentTable(Table):
@@ -93,6 +105,14 @@ class AgentTable(Table):
         description='"auto": an accelerator that is there and passes its self-test, else the CPU. '
         'A name: that one if it passes, else the CPU; "openvino" and "tflite" run on the CPU too. '
         "The status says what really runs.",
+    )
+    timezone: str = Field(
+        "UTC",
+        min_length=1,
+        max_length=64,
+        title="Time zone",
+        description='Name of the zone that times of day in limits are meant in, such as "Europe/London"; '
+        "summer time is minded.",
     )
     log: Literal["text", "json"] = Field(
         "text", title="Log format", description='"text" for people, "json" for a log collector.'
@@ -147,12 +167,32 @@ class PatientTable(Table):
         title="Pseudonym",
         description="Appears in topics, logs and alerts: nothing that identifies anybody.",
     )
+    low_alerts_per_day: float = Field(
+        1.0,
+        ge=0.1,
+        le=4,
+        title="False alerts of a low ahead",
+        description="How many false alerts of `predicted_low` a day this person bears; more of them find more lows.",
+    )
+    urgent_low_alerts_per_day: float = Field(
+        0.5,
+        ge=0.1,
+        le=4,
+        title="False alerts of an urgent low soon",
+        description="How many false alerts of `urgent_low_soon` a day this person bears.",
+    )
+    personal: Literal["on", "frozen", "off"] = Field(
+        "on",
+        title="Fitted to the person",
+        description='"on": glucose forecasts and their thresholds are fitted to this person as readings come. '
+        '"frozen": they stay as they are. "off": they are as for everybody.',
+    )
 
 
 class MqttSourceTable(Table):
     """A stream that a sensor publishes to `vagus/v1/in/<device>/<channel>`."""
 
-    type: Literal["mqtt"] = Field(title="Kind of source", description='"mqtt" or "wfdb".')
+    type: Literal["mqtt"] = Field(title="Kind of source", description='"mqtt", "nightscout" or "wfdb".')
     device: Slug = Field(title="Device", description="The sensor's own id: the topic level before the last.")
     channel: Slug = Field(title="Channel", description="The stream within the device: the last topic level.")
     kind: Kind = Field(
@@ -192,12 +232,65 @@ class MqttSourceTable(Table):
         description='"auto" goes by the message\'s content type, then by its first bytes. '
         "Sensors on MQTT 3.1.1 send no content type: name the format for those.",
     )
+    sensor_started: datetime | None = Field(
+        None,
+        title="Sensor put in",
+        description="Of a glucose sensor: date and time at which it was put in, such as 2026-01-31T08:00:00Z; "
+        "without an offset, in the agent's time zone.",
+    )
+    warm_up_min: float | None = Field(
+        None,
+        ge=0,
+        le=1440,
+        title="Warm-up",
+        description="Of a glucose sensor: minutes after sensor_started for which its readings are in doubt.",
+    )
+    lifetime_days: float | None = Field(
+        None,
+        ge=0.5,
+        le=400,
+        title="Lifetime",
+        description="Of a glucose sensor: days after sensor_started from which on its readings are in doubt.",
+    )
+
+
+class NightscoutSourceTable(Table):
+    """Glucose fetched from a Nightscout site, or from the web service of xDrip or Juggluco on a phone."""
+
+    type: Literal["nightscout"] = Field(title="Kind of source", description='"mqtt", "nightscout" or "wfdb".')
+    url: Annotated[str, AfterValidator(_web_address)] = Field(
+        title="Address",
+        description="Of the site, such as `https://my-site.example`, or of its entries where it has only those, "
+        "such as `http://192.168.1.20:17580/sgv.json`. A redirection is not followed.",
+    )
+    device: Slug = Field("nightscout", title="Device", description="What its readings are called in status and alerts.")
+    channel: Slug = Field("glucose", title="Channel", description="The stream within the device.")
+    interval_s: float = Field(
+        300.0,
+        gt=0,
+        le=3600,
+        title="Seconds between readings",
+        description="The sensor's own spacing (300; 900 for some; 60 for others). Silence is judged against it.",
+    )
+    secret_file: FileName | None = Field(
+        None,
+        title="File with the API secret",
+        description="File whose first line is the site's API secret. It is sent as its SHA-1, as Nightscout wants it.",
+    )
+    token_file: FileName | None = Field(
+        None,
+        title="File with an access token",
+        description="File whose first line is a token with the right to read, instead of the secret.",
+    )
+    poll_s: float = Field(
+        30.0, ge=5, le=600, title="Ask every", description="Seconds from one question to the next; more after failures."
+    )
 
 
 class WfdbSourceTable(Table):
     """A WFDB recording (PhysioNet's format) played as if it were live."""
 
-    type: Literal["wfdb"] = Field(title="Kind of source", description='"mqtt" or "wfdb".')
+    type: Literal["wfdb"] = Field(title="Kind of source", description='"mqtt", "nightscout" or "wfdb".')
     path: FileName = Field(
         title="Record", description="Path of the record without extension: the .hea file must be beside it."
     )
@@ -208,82 +301,6 @@ class WfdbSourceTable(Table):
         title="Speed",
         description="1 for real time, 10 for ten times as fast, 0 for as fast as the machine can.",
     )
-
-
-def _limit(field: str, title: str, description: str) -> Any:
-    """A numeric limit whose default and bounds are those of `field` in Limits."""
-    bounds = BOUNDS[field]
-    return Field(DEFAULTS[field], ge=bounds.low, le=bounds.high, title=title, description=description)
-
-
-class LimitTable(Table):
-    """What every limit has."""
-
-    enabled: bool = Field(
-        True, title="Enabled", description="false switches the rule off; refused for rules of high priority."
-    )
-
-
-class AsystoleLimit(LimitTable):
-    """No heart beat. High priority: cannot be switched off."""
-
-    rule: Literal["asystole"]
-    longer_than_s: float = _limit("asystole_longer_than_s", "Longer than", "Seconds without a QRS complex.")
-
-
-class BradycardiaLimit(LimitTable):
-    """Extreme bradycardia, over 5 beats."""
-
-    rule: Literal["bradycardia"]
-    below_bpm: float = _limit("bradycardia_below_bpm", "Below", "Heart rate under which the alarm is raised.")
-
-
-class TachycardiaLimit(LimitTable):
-    """Extreme tachycardia, over 17 beats."""
-
-    rule: Literal["tachycardia"]
-    above_bpm: float = _limit("tachycardia_above_bpm", "Above", "Heart rate over which the alarm is raised.")
-
-
-class PauseLimit(LimitTable):
-    """A long interval between two beats."""
-
-    rule: Literal["pause"]
-    longer_than_s: float = _limit("pause_longer_than_s", "Longer than", "Seconds from one beat to the next.")
-
-
-class VentricularFibrillationLimit(LimitTable):
-    """Fibrillation, flutter or very fast tachycardia of the ventricles. High priority: cannot be switched off."""
-
-    rule: Literal["ventricular_fibrillation"]
-
-
-class VentricularTachycardiaLimit(LimitTable):
-    """A run of fast ventricular beats. High priority: cannot be switched off."""
-
-    rule: Literal["ventricular_tachycardia"]
-    beats: int = _limit("ventricular_tachycardia_beats", "Beats", "Ventricular beats in a row.")
-    above_bpm: float = _limit("ventricular_tachycardia_above_bpm", "Above", "Rate of the run over which it counts.")
-
-
-class AtrialFibrillationLimit(LimitTable):
-    """An irregular rhythm that holds, suggestive of atrial fibrillation."""
-
-    rule: Literal["atrial_fibrillation"]
-    longer_than_s: float = _limit("atrial_fibrillation_longer_than_s", "Longer than", "Seconds for which it must hold.")
-
-
-class VentricularBigeminyLimit(LimitTable):
-    """Every second beat ventricular. Has no number to set."""
-
-    rule: Literal["ventricular_bigeminy"]
-
-
-class PvcBurdenLimit(LimitTable):
-    """Many premature ventricular beats."""
-
-    rule: Literal["pvc_burden"]
-    above_percent: float = _limit("pvc_burden_above_percent", "Above", "Share of beats that are ventricular.")
 
 
 class OutboxTable(Table):
@@ -298,18 +315,25 @@ class OutboxTable(Table):
     )
 
 
-SOURCES: dict[str, type[Table]] = {"mqtt": MqttSourceTable, "wfdb": WfdbSourceTable}
-"""Tables of [[patient.source]] by their `type`."""
+class HistoryTable(Table):
+    """What is kept for looking back with `vagus report`: readings, forecasts, five minutes of ECG a row, alarms."""
 
-LIMITS: dict[str, type[LimitTable]] = {
-    "asystole": AsystoleLimit,
-    "bradycardia": BradycardiaLimit,
-    "tachycardia": TachycardiaLimit,
-    "pause": PauseLimit,
-    "ventricular_fibrillation": VentricularFibrillationLimit,
-    "ventricular_tachycardia": VentricularTachycardiaLimit,
-    "atrial_fibrillation": AtrialFibrillationLimit,
-    "ventricular_bigeminy": VentricularBigeminyLimit,
-    "pvc_burden": PvcBurdenLimit,
+    days: int = Field(
+        90, ge=1, le=3660, title="Days kept", description="Older rows are deleted. A report shows up to 90 days."
+    )
+    max_mb: int = Field(
+        1024,
+        ge=1,
+        le=100_000,
+        title="Size",
+        description="Megabytes; past it the oldest rows go. "
+        "A person with a glucose sensor and an ECG takes about 5 MB in 90 days.",
+    )
+
+
+SOURCES: dict[str, type[Table]] = {
+    "mqtt": MqttSourceTable,
+    "nightscout": NightscoutSourceTable,
+    "wfdb": WfdbSourceTable,
 }
-"""Tables of [[patient.limit]] by their `rule`."""
+"""Tables of [[patient.source]] by their `type`."""

@@ -25,6 +25,7 @@ from agent.alarms.observation import (
     SignalStart,
 )
 from agent.explanation import explained
+from agent.glucose_flow import GlucoseFlow
 from agent.inference import Inputs, Models, ruled_out, stacked
 from agent.patient import PatientState, Person
 from agent.signal.beat_features import AFTER_SAMPLES, BEFORE_SAMPLES, BeatFeatures
@@ -36,11 +37,10 @@ from agent.signal.quality import QualityMark, SignalQuality
 from agent.signal.resample import ANALYSIS_RATE_HZ, Resampler
 from agent.signal.second_opinion import SecondOpinion
 from agent.signal.track import EcgTrack
-from agent.stream_state import StreamState
 from agent.windows import KEPT_SAMPLES, QUESTIONS, SECOND_OPINION, Question
 from firmware_bridge.chunk import NS_PER_S, Chunk, Gap, Stream
 
-SNAPSHOT_FORMAT = 2
+SNAPSHOT_FORMAT = 3
 FIBRILLATES_FROM = 0.7
 """Probability of atrial fibrillation from which early beats are taken for part of it."""
 
@@ -83,6 +83,7 @@ class Engine:
         self._quality = SignalQuality()
         self._features = BeatFeatures()
         self._opinion = SecondOpinion()
+        self._glucose = GlucoseFlow(models.glucose, watch)
         self.patients = {person.id: self._new_patient(person) for person in persons}
 
     def _new_patient(self, person: Person) -> PatientState:
@@ -119,24 +120,24 @@ class Engine:
     ) -> dict[str, list[Chunk | Gap]]:
         """Chunks onto their time lines; what belongs to the analysed ECG is queued per patient, the rest ends here."""
         queues: dict[str, list[Chunk | Gap]] = defaultdict(list)
+        readings: dict[str, list[tuple[PatientState, Chunk]]] = defaultdict(list)
         for chunk in chunks:
             patient = self.patients.get(chunk.stream.patient)
             state = patient.streams.get(chunk.stream.key) if patient else None
             if patient is None or state is None:
+                continue
+            if patient.glucose is not None and chunk.stream.key == patient.glucose.stream.key:
+                readings[patient.person.id].append((patient, chunk))
                 continue
             analysed = patient.person.ecg
             for piece in state.align(chunk):
                 if analysed is not None and chunk.stream.key == analysed.key:
                     queues[patient.person.id].append(piece)
                 else:
-                    events[patient.person.id] += self._account(patient, state, piece, now_ns)
+                    events[patient.person.id] += patient.account(piece, now_ns)
+        for event in self._glucose.step(readings, now_ns):
+            events[event.patient].append(event)
         return queues
-
-    def _account(
-        self, patient: PatientState, state: StreamState, piece: Chunk | Gap, now_ns: int | None
-    ) -> list[AlertEvent]:
-        is_late = now_ns is not None and now_ns - piece.end_ns > self._late_after_ns
-        return patient.apply(state.account(piece, is_late=is_late), now_ns)
 
     # -- the analysed ECG --------------------------------------------------------------------------------------------
 
@@ -145,14 +146,13 @@ class Engine:
     ) -> _Piece | None:
         """Make the patient's track ready for the piece. A gap closes the run of signal: nothing is joined over it."""
         out = events[patient.person.id]
-        state = patient.streams[piece.stream.key]
         if isinstance(piece, Gap):
             if patient.track is not None and patient.track.running:
                 out += patient.observe(self._closing(patient, patient.track, piece), patient.track.frontier_ns, now_ns)
-            out += self._account(patient, state, piece, now_ns)
+            out += patient.account(piece, now_ns)
             self._end_run(patient, piece)
             return None
-        out += self._account(patient, state, piece, now_ns)
+        out += patient.account(piece, now_ns)
         track = patient.track
         fresh = track is None or not track.running
         if track is None:
@@ -347,10 +347,7 @@ class Engine:
                     events[patient.person.id] += patient.apply(
                         [replace(found, at_ns=now_ns) if stale else found], now_ns
                     )
-            ecg = patient.person.ecg
-            last = patient.streams[ecg.key].last if ecg else None
-            if last is not None:
-                events[patient.person.id] += patient.states.caught_up(last.end_ns, now_ns)
+            events[patient.person.id] += patient.caught_up(now_ns)
 
     # -- state on disk -----------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
@@ -15,32 +16,33 @@ from typing import Literal
 
 from agent import __version__
 from agent.ingest.mqtt import MqttSource
+from agent.ingest.nightscout import NightscoutSource
 from agent.live_models import PackState
 from agent.mqtt import ConnectionStatus, MqttConnection, MqttError, PublishResult
 from agent.patient import PatientState
-from agent.signal.track import EcgTrack
 from agent.stream_state import StreamState
 from agent.uplink.evidence import rfc3339
 from agent.uplink.messages import (
     PackHealth,
     StatusMessage,
     StreamHealth,
-    VitalMessage,
     offline_payload,
     status_message,
     vital_message,
 )
 from agent.uplink.outbox import Outgoing
 from agent.uplink.publisher import Publisher
+from agent.vitals import Vital, vitals_of
 from agent.worker import Worker
 
 log = logging.getLogger(__name__)
 
 VITALS_S = 2.0
-RATE_HOLDS_NS = 4_000_000_000
-"""A heart rate is shown no longer than this after the last beat."""
 DISPLAY_BACKLOG = 200
 """Display messages under way at once; more are not sent at all."""
+
+_TOLD_BY_REASON = ("new", "refused", "duplicate")
+"""Kinds of glucose reading that are in order, or counted again with their reason."""
 
 StreamWord = Literal["ok", "waiting", "silent", "late", "poor"]
 
@@ -57,13 +59,15 @@ class Health:
         source: MqttSource | None,
         ingest: MqttConnection | None,
         packs: Sequence[PackState],
+        sites: Sequence[NightscoutSource] = (),
     ) -> None:
         self._worker, self._thread, self._uplink, self._publisher = worker, thread, uplink, publisher
         self._source, self._ingest = source, ingest
-        self._packs = packs
+        self._packs, self._sites = packs, sites
         self._started_ns = time.time_ns()
         self._under_way = 0
         self._last_vital: dict[tuple[str, str], str] = {}
+        self._glucose_shown_ns: dict[str, int] = {}
         self._shed = 0
         self._changed = asyncio.Event()
         self._said: tuple[str, ...] = ()
@@ -88,7 +92,7 @@ class Health:
             if self._uplink.is_connected:
                 vitals = await loop.run_in_executor(self._thread, self._vitals)
                 for vital in vitals:
-                    self._show(vital_message(vital, self._worker.topics))
+                    self._show(vital_message(vital.message, self._worker.topics, vital.retained_s))
                 reasons = tuple(self._reasons())
                 if news or loop.time() >= due_s or reasons != self._said:
                     due_s, self._said = loop.time() + every_s, reasons
@@ -130,6 +134,7 @@ class Health:
                 outgoing.topic,
                 outgoing.payload,
                 qos=0,
+                retain=outgoing.retain,
                 expiry_s=outgoing.expiry_s,
                 content_type=outgoing.content_type,
             )
@@ -146,14 +151,18 @@ class Health:
 
     # -- drawn up on the worker's thread ------------------------------------------------------------------------------
 
-    def _vitals(self) -> list[VitalMessage]:
-        out: list[VitalMessage] = []
+    def _vitals(self) -> list[Vital]:
+        out: list[Vital] = []
+        now_ns = time.time_ns() if self._worker.is_live else None
         for patient in self._worker.engine.patients.values():
-            for vital in _vitals_of(patient):
-                key = (vital.patient, vital.code)
-                if self._last_vital.get(key) != vital.at:
-                    self._last_vital[key] = vital.at
+            glucose, name = patient.glucose, patient.person.id
+            for vital in vitals_of(patient, now_ns, self._glucose_shown_ns.get(name)):
+                key = (vital.message.patient, vital.message.code)
+                if self._last_vital.get(key) != vital.message.at:
+                    self._last_vital[key] = vital.message.at
                     out.append(vital)
+            if glucose is not None and glucose.last is not None:
+                self._glucose_shown_ns[name] = glucose.last.t_ns
         return out
 
     def _reasons(self) -> list[str]:
@@ -164,11 +173,17 @@ class Health:
             reasons.append("the disk is full: only alerts are kept, and a crash may lose some")
         if self._worker.outbox.moved_aside is not None:
             reasons.append(f"the outbox was damaged: moved to {self._worker.outbox.moved_aside}, started anew")
+        history = self._worker.history
+        if history is not None and history.trouble:
+            reasons.append(history.trouble)
+        if history is not None and history.moved_aside is not None:
+            reasons.append(f"the history was damaged: moved to {history.moved_aside}, started anew")
         reasons += [f"{topic}: {reason}" for topic, reason in self._publisher.refused.items()]
         if self._ingest is not None and not self._ingest.is_connected:
             reasons.append(f"no input: {self._ingest.status.detail}")
         if self._ingest is not None:
             reasons += [f"no input: denied to subscribe to {f}" for f in self._ingest.status.refused_subscriptions]
+        reasons += [f"no input of {site.name}: {site.trouble}" for site in self._sites if site.trouble]
         return reasons
 
     def _status(self) -> StatusMessage:
@@ -181,7 +196,9 @@ class Health:
             "outbox_bytes": depth.payload_bytes,
             "display_shed": self._shed,
             **{f"outbox_dropped {kind}": count for kind, count in self._worker.outbox.dropped.items()},
+            **(self._worker.history.counters if self._worker.history is not None else {}),
             **(_flat(self._source.counters()) if self._source is not None else {}),
+            **{f"rejected {site.name}": site.rejected for site in self._sites if site.rejected},
         }
         return StatusMessage(
             agent=self._worker.topics.agent,
@@ -224,44 +241,6 @@ def _flat(counters: Mapping[str, int | dict[str, dict[str, int]]]) -> dict[str, 
     return flat
 
 
-def _vitals_of(patient: PatientState) -> Sequence[VitalMessage]:
-    out: list[VitalMessage] = []
-    track = patient.track
-    if track is not None and track.running and patient.heart_rate_bpm is not None and _is_current(patient, track):
-        at = rfc3339(track.frontier_ns)
-        good = [second.good for second in patient.seconds]
-        out.append(
-            VitalMessage(
-                patient=patient.person.id,
-                code="hr",
-                value=round(patient.heart_rate_bpm, 1),
-                unit="1/min",
-                at=at,
-                late=False,
-                quality=round(sum(good) / len(good), 3) if good else None,
-            )
-        )
-    out += [
-        VitalMessage(
-            patient=patient.person.id,
-            code=state.stream.kind,
-            value=float(state.last.samples[-1, 0]),
-            unit=state.last.stream.unit,
-            at=rfc3339(state.last.t0_ns),
-            late=False,
-        )
-        for state in patient.streams.values()
-        if state.last is not None and not state.stream.rate_hz
-    ]
-    return out
-
-
-def _is_current(patient: PatientState, track: EcgTrack) -> bool:
-    """Whether the heart rate is one of now: beats still come, on a signal that can be judged."""
-    beating = track.frontier_ns - patient.recent[-1].r_ns < RATE_HOLDS_NS
-    return beating and bool(patient.seconds) and patient.seconds[-1].good
-
-
 def _stream_health(patient: PatientState, state: StreamState) -> StreamHealth:
     word, detail = _stream_word(patient, state)
     return StreamHealth(
@@ -276,8 +255,9 @@ def _stream_health(patient: PatientState, state: StreamState) -> StreamHealth:
 
 
 def _stream_word(patient: PatientState, state: StreamState) -> tuple[StreamWord, str]:
+    counted = _counts(_counted(patient, state))
     if state.last is None:
-        return "waiting", "nothing has come yet"
+        return "waiting", f"nothing that counts has come yet: {counted}" if counted else "nothing has come yet"
     active = patient.states.active
     if state.silence.name in active:
         return "silent", active[state.silence.name].text
@@ -286,7 +266,7 @@ def _stream_word(patient: PatientState, state: StreamState) -> tuple[StreamWord,
         for rule in ("lead_off", "poor_signal"):
             if rule in active:
                 return "poor", active[rule].text
-    return "ok", "; ".join(filter(None, (_coverage(patient, state), _counts(state.aligner.counts))))
+    return "ok", "; ".join(filter(None, (_coverage(patient, state), counted)))
 
 
 def _coverage(patient: PatientState, state: StreamState) -> str:
@@ -297,6 +277,15 @@ def _coverage(patient: PatientState, state: StreamState) -> str:
         return ""
     missing = f", {coverage.missing:.0f} s missing" if coverage.missing else ""
     return f"{100 * coverage.good / coverage.seen:.1f} % of {coverage.seen:.0f} s usable{missing}"
+
+
+def _counted(patient: PatientState, state: StreamState) -> Mapping[str, int]:
+    """What was out of the ordinary with a stream, and how often."""
+    counts = state.aligner.counts
+    if patient.glucose is None or state.stream.key != patient.glucose.stream.key:
+        return counts
+    readings = patient.glucose.track.counts
+    return counts + Counter({reason: n for reason, n in readings.items() if reason not in _TOLD_BY_REASON})
 
 
 def _counts(counts: Mapping[str, int]) -> str:

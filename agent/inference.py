@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from agent.signal import beat_features, rhythm_window, second_opinion, vf_window
+from agent.signal import beat_features, glucose_window, rhythm_window, second_opinion, vf_window
+from agent.signal.outlook import Expected, Forecast
 from models.backends import Backend, open_backend
 from models.pack import ModelPack, PackError, available_packs, load, verify
+from models.vocabulary import GLUCOSE_LABELS
 
 Float32 = npt.NDArray[np.float32]
 Inputs = Mapping[str, Float32]
@@ -23,6 +25,7 @@ INPUTS: dict[str, tuple[tuple[int, int], tuple[str, ...]]] = {
     "qrs": (second_opinion.SIGNAL_SHAPE, ()),
     "rhythm": (rhythm_window.SIGNAL_SHAPE, rhythm_window.CONTEXT),
     "vf": (vf_window.SIGNAL_SHAPE, vf_window.CONTEXT),
+    "glucose": (glucose_window.SIGNAL_SHAPE, glucose_window.CONTEXT),
 }
 """Per task: the shape of the signal and the names of the context that this version of the agent computes."""
 
@@ -77,6 +80,26 @@ class PackModel:
             for k, row, is_unsure in zip(best, shares.tolist(), unsure, strict=True)
         ]
 
+    def forecasts(self, batch: Inputs, mg_dl: Sequence[float]) -> list[Forecast]:
+        """Of a glucose pack, what follows each of the readings `mg_dl`, whose windows are stacked in the same order.
+
+        Raises ValueError of a pack that forecasts nothing.
+        """
+        outputs = self._backend.run(dict(batch))
+        minutes = self.pack.manifest.output.forecast.minutes if self.pack.manifest.output.forecast else ()
+        changes, events = self.pack.changes(outputs).tolist(), self.pack.probabilities(outputs).tolist()
+        places = [self.pack.labels.index(label) for label in GLUCOSE_LABELS]
+        return [
+            Forecast(
+                tuple(
+                    Expected(ahead, now + mean, now + low, now + high)
+                    for ahead, (low, mean, high) in zip(minutes, rows, strict=True)
+                ),
+                *(shares[place] for place in places),
+            )
+            for now, rows, shares in zip(mg_dl, changes, events, strict=True)
+        ]
+
 
 def ruled_out(answer: Answer, labels: Sequence[str], label: str) -> Answer:
     """The answer where `label` is known to be wrong: the likeliest of the others, their probabilities made to sum to 1.
@@ -103,6 +126,7 @@ class Models:
     beat: PackModel | None = None
     rhythm: PackModel | None = None
     vf: PackModel | None = None
+    glucose: PackModel | None = None
 
     @property
     def by_task(self) -> dict[str, PackModel]:

@@ -32,6 +32,7 @@ WITHOUT = {
     "beat": "beats are not classified, no ventricular alarms",
     "rhythm": "no alarms on atrial fibrillation",
     "vf": "no alarms on ventricular fibrillation",
+    "glucose": "no forecasts of glucose, no warning before a low or a high",
 }
 """Per task what the agent does not do without its model."""
 

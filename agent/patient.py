@@ -6,7 +6,9 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 
 from agent.alarms.alert import AlertEvent, Asked, Evidence, EvidenceBeat, EvidencePrediction
-from agent.alarms.limits import Limits
+from agent.alarms.glucose import fresh_ns
+from agent.alarms.glucose_settings import GlucoseSettings
+from agent.alarms.limits import GLUCOSE_RULES, Limits
 from agent.alarms.observation import (
     Beat,
     BeatStatus,
@@ -19,10 +21,12 @@ from agent.alarms.observation import (
 )
 from agent.alarms.rule import Rule
 from agent.alarms.rules import rhythm_rules, signal_rules
-from agent.alarms.states import AlarmStates
+from agent.alarms.states import AlarmStates, of_anything_else, of_glucose, of_glucose_sensor
+from agent.glucose_state import GlucoseState
+from agent.signal.outlook import Glucose, Outlook
 from agent.signal.track import STRIP_S, EcgTrack
 from agent.stream_state import StreamState
-from firmware_bridge.chunk import NS_PER_S, Stream
+from firmware_bridge.chunk import NS_PER_S, Chunk, Gap, Stream
 
 EXPLAINED_BEATS = 8
 """Of the last so many beats that were not normal it is kept what the model saw: a run of ventricular ones and more."""
@@ -40,16 +44,22 @@ JUDGED_BY = {
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Who is watched: pseudonym, the streams that belong to them, and their limits."""
+    """Who is watched: pseudonym, the streams that belong to them, their limits, and what is said of their glucose."""
 
     id: str
     streams: tuple[Stream, ...]
     limits: Limits = field(default_factory=Limits)
+    glucose: GlucoseSettings = field(default_factory=GlucoseSettings)
 
     @property
     def ecg(self) -> Stream | None:
         """The stream whose rhythm is judged: the first ECG."""
         return next((stream for stream in self.streams if stream.kind == "ecg"), None)
+
+    @property
+    def cgm(self) -> Stream | None:
+        """The glucose sensor that is judged: the first one."""
+        return next((stream for stream in self.streams if stream.kind == "cgm"), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +95,8 @@ class PatientState:
     """The last beats that were not normal, as the model saw them."""
     predictions: dict[str, Prediction] = field(default_factory=dict)
     """Per task the last answer about a window of signal, with what the model saw."""
+    glucose: GlucoseState | None = None
+    """Of who wears a glucose sensor."""
     packs: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Per task (pack id, sha256 of its network) of the models that are asked."""
 
@@ -96,6 +108,7 @@ class PatientState:
             states=AlarmStates(person.id, late_after_ns),
             streams=streams,
             rules=[*rhythm_rules(person.limits), *signal_rules()],
+            glucose=None if person.cgm is None else GlucoseState.new(person.cgm, person.limits, person.glucose),
         )
 
     @property
@@ -127,6 +140,40 @@ class PatientState:
     def advance(self, to_ns: int, now_ns: int | None) -> list[AlertEvent]:
         found = [condition for rule in self.rules for condition in rule.advance(to_ns)]
         return self.apply(sorted(found, key=lambda condition: condition.at_ns), now_ns)
+
+    def observe_glucose(self, glucose: Glucose, outlook: Outlook | None, now_ns: int | None) -> list[AlertEvent]:
+        """Show the rules on glucose a new reading and what may follow it. Their time is that of the readings."""
+        return self.apply(self.glucose_state.see(glucose, outlook), now_ns)
+
+    def account(self, piece: Chunk | Gap, now_ns: int | None) -> list[AlertEvent]:
+        """Take the next piece of a stream's time line: how long it was silent, whether its clock was set."""
+        state = self.streams[piece.stream.key]
+        is_late = now_ns is not None and now_ns - piece.end_ns > self.fresh_ns(state.stream)
+        return self.apply(state.account(piece, is_late=is_late), now_ns)
+
+    def caught_up(self, now_ns: int) -> list[AlertEvent]:
+        """Alarms that were late become current once the data is that they rest on: readings, or the ECG."""
+        ecg, cgm = (None if one is None else self.streams[one.key].last for one in (self.person.ecg, self.person.cgm))
+        believed_ns = self.glucose.believed_ns if self.glucose is not None else None
+        events: list[AlertEvent] = []
+        if ecg is not None:
+            events += self.states.caught_up(ecg.end_ns, now_ns, of_anything_else)
+        if cgm is not None:
+            events += self.states.caught_up(cgm.end_ns, now_ns, of_glucose_sensor)
+        if believed_ns is not None:
+            events += self.states.caught_up(believed_ns, now_ns, of_glucose)
+        return events
+
+    def fresh_ns(self, stream: Stream) -> int:
+        """How long data of a stream is of now."""
+        return max(self.states.late_after_ns, 0 if stream.rate_hz else fresh_ns(stream.interval_s))
+
+    @property
+    def glucose_state(self) -> GlucoseState:
+        """What is kept of the glucose of somebody who wears a sensor; raises LookupError of anybody else."""
+        if self.glucose is None:
+            raise LookupError(f"{self.person.id} wears no glucose sensor")
+        return self.glucose
 
     def apply(self, conditions: list[Condition], now_ns: int | None) -> list[AlertEvent]:
         return [event for found in conditions for event in self.states.apply(found, now_ns, self.evidence)]
@@ -168,6 +215,8 @@ class PatientState:
 
     def evidence(self, condition: Condition) -> Evidence | None:
         """What the condition rests on; None for a stream that has no strip to show."""
+        if self.glucose is not None and condition.rule in GLUCOSE_RULES:
+            return self.glucose.evidence(condition, self.packs)
         track = self.track
         values = dict(condition.values)
         if track is None or not track.running or (":" in condition.rule and not condition.rule.endswith(track.source)):

@@ -17,6 +17,8 @@ from agent.alarms.alert import AlertEvent
 from agent.alarms.limits import Limits
 from agent.alarms.observation import Beat, BeatStatus, Observation, Prediction, Quality
 from agent.engine import Engine
+from agent.history import History
+from agent.history_file import FILE_NAME
 from agent.inference import Models, shipped_models
 from agent.ingest.replay import EPOCH_NS, RecordStream, record_chunks, record_streams
 from agent.ingest.wfdb import Header, RecordError, read_header
@@ -118,8 +120,19 @@ def replay_command(args: argparse.Namespace) -> int:
     """`vagus replay`: the alerts of recordings, as sentences or as canonical JSON lines."""
     from agent.uplink.messages import canonical_json  # noqa: PLC0415
 
+    history = None
     try:
-        for event in replay(args.records, shipped_models(), chunk_s=args.chunk, speed=args.speed, mains_hz=args.mains):
+        history = _history_in(args.state) if args.state else None
+        for event in replay(
+            args.records,
+            shipped_models(),
+            chunk_s=args.chunk,
+            speed=args.speed,
+            mains_hz=args.mains,
+            watch=history.watch if history else None,
+        ):
+            if history:
+                history.note_events([event])
             if args.json:
                 sys.stdout.buffer.write(canonical_json(event) + b"\n")
             else:
@@ -136,4 +149,15 @@ def replay_command(args: argparse.Namespace) -> int:
     except (RecordError, OSError, ValueError) as error:
         sys.stderr.write(f"vagus replay: {error}\n")
         return 2
+    finally:
+        if history:
+            history.close()
+    if history and history.trouble:
+        sys.stderr.write(f"vagus replay: {history.trouble}\n")
+        return 1
     return 0
+
+
+def _history_in(folder: Path) -> History:
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return History(folder / FILE_NAME)

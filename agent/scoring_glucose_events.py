@@ -98,34 +98,72 @@ class LowScore:
         return share(self.true, self.true + self.false)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Lows:
+    """One person's lows and the samples before them, which are the same for every alarm. All arrays (n,)."""
+
+    grid: Grid
+    target: Target
+    can_alarm: Bool
+    """Samples that are usable and not low."""
+    right: Bool
+    """Where an alarm is right: a low reading follows within the horizon."""
+    onset: Bool
+    watched: Bool
+    """Onsets that something could have announced: the events."""
+    first: Int64
+    """Place of the first reading within the horizon before ..."""
+    end: Int64
+    """... the place past the last of them ..."""
+    end_early: Int64
+    """... and past the last that is early."""
+
+    def score(self, alarm: npt.ArrayLike, among: npt.ArrayLike | None = None) -> LowScore:
+        """As `low_score`."""
+        grid = self.grid
+        on = np.asarray(alarm, dtype=np.bool_)
+        counted = np.ones(len(grid.slot), dtype=np.bool_) if among is None else np.asarray(among, dtype=np.bool_)
+        if on.shape != grid.slot.shape or counted.shape != grid.slot.shape:
+            raise ValueError(f"{len(grid.slot)} readings but {on.shape} alarms among {counted.shape}")
+        on = on & self.can_alarm
+        heard = notifications(grid.slot, on)
+        events = self.watched & counted
+        figures = (
+            events.sum(),
+            *(np.sum(events & self._any_before(one, end)) for one in (on, heard) for end in (self.end, self.end_early)),
+            np.sum(self.onset & ~self.watched & counted),
+            np.sum(heard & self.right & counted),
+            np.sum(heard & ~self.right & counted),
+            np.sum(grid.interval_slots[self.can_alarm & counted]) / SLOTS_A_DAY,
+        )
+        return LowScore(*(np.asarray(figure, dtype=np.float64) for figure in figures))
+
+    def _any_before(self, signal: Bool, end: Int64) -> Bool:
+        """(n,) whether `signal` (n,) is on anywhere from the begin of the horizon to `end`."""
+        count = np.append(0, np.cumsum(signal))
+        return np.asarray(count[end] > count[self.first])
+
+
+def lows_of(grid: Grid, target: Target) -> Lows:
+    """What one person's readings hold of a target."""
+    slot = grid.slot
+    can_alarm = grid.usable & (grid.mg_dl >= target.below_mg_dl)
+    first = np.searchsorted(slot, slot - target.horizon_slots)
+    end = np.arange(len(slot))
+    end_early = np.searchsorted(slot, slot - EARLY_SLOTS, side="right")
+    begins = onsets(grid, target)
+    count = np.append(0, np.cumsum(can_alarm))
+    watched = begins & (count[end] > count[first])
+    return Lows(grid, target, can_alarm, low_ahead(grid, target), begins, watched, first, end, end_early)
+
+
 def low_score(grid: Grid, alarm: npt.ArrayLike, target: Target, among: npt.ArrayLike | None = None) -> LowScore:
     """One person's `alarm`, on or not after each reading of the grid (n,), against the lows that came.
 
     `among` (n,): only events that begin, and samples that lie, in these places. Raises ValueError when lengths differ.
+    Of many alarms on the same readings `lows_of` once and `Lows.score` of each is the same, faster.
     """
-    on = np.asarray(alarm, dtype=np.bool_)
-    counted = np.ones(len(grid.slot), dtype=np.bool_) if among is None else np.asarray(among, dtype=np.bool_)
-    if on.shape != grid.slot.shape or counted.shape != grid.slot.shape:
-        raise ValueError(f"{len(grid.slot)} readings but {on.shape} alarms among {counted.shape}")
-    can_alarm = grid.usable & (grid.mg_dl >= target.below_mg_dl)
-    on = on & can_alarm
-    heard = notifications(grid.slot, on)
-    right = low_ahead(grid, target)
-    begins = onsets(grid, target) & counted
-    watched = begins & _any_before(grid.slot, can_alarm, 1, target.horizon_slots)
-    figures = (
-        watched.sum(),
-        *(
-            np.sum(watched & _any_before(grid.slot, signal, nearest, target.horizon_slots))
-            for signal in (on, heard)
-            for nearest in (1, EARLY_SLOTS)
-        ),
-        np.sum(begins & ~watched),
-        np.sum(heard & right & counted),
-        np.sum(heard & ~right & counted),
-        np.sum(grid.interval_slots[can_alarm & counted]) / SLOTS_A_DAY,
-    )
-    return LowScore(*(np.asarray(figure, dtype=np.float64) for figure in figures))
+    return lows_of(grid, target).score(alarm, among)
 
 
 def low_ahead(grid: Grid, target: Target) -> Bool:
@@ -153,11 +191,3 @@ def notifications(slot: Int64, on: Bool) -> Bool:
         heard[places[at]] = True
         at = int(np.searchsorted(slots, slots[at] + SNOOZE_SLOTS))
     return heard
-
-
-def _any_before(slot: Int64, signal: Bool, nearest: int, farthest: int) -> Bool:
-    """(n,) whether `signal` is on anywhere from `farthest` to `nearest` slots before."""
-    count = np.append(0, np.cumsum(signal))
-    first = np.searchsorted(slot, slot - farthest)
-    end = np.searchsorted(slot, slot - nearest, side="right")
-    return np.asarray(count[end] > count[first])

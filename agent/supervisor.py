@@ -16,10 +16,15 @@ from contextlib import AsyncExitStack
 
 from agent import __version__
 from agent.alarms.alert import AlertEvent
-from agent.config import Config, MqttConfig, WfdbSource, streams
+from agent.config import Config, MqttConfig, NightscoutConfig, WfdbSource, streams
+from agent.config import MqttSource as MqttSourceConfig
 from agent.engine import Engine
 from agent.health import Health
-from agent.ingest.mqtt import MqttSource, StreamConfig
+from agent.history import History
+from agent.history_file import FILE_NAME
+from agent.ingest.decoder import Decoder, StreamConfig
+from agent.ingest.mqtt import MqttSource
+from agent.ingest.nightscout import NightscoutSource, Site
 from agent.ingest.replay import EPOCH_NS, RecordStream, ReplaySource, record_chunks
 from agent.ingest.source import Delivery, Source
 from agent.ingest.wfdb import read_header
@@ -34,7 +39,6 @@ from agent.uplink.outbox import Outbox, OutboxError, Outgoing
 from agent.uplink.publisher import Publisher
 from agent.uplink.topics import Topics
 from agent.worker import Worker
-from firmware_bridge.chunk import Chunk
 
 log = logging.getLogger(__name__)
 
@@ -62,18 +66,27 @@ class Supervisor:
         config.agent.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         models, self._packs = live_models(config.agent.state_dir, config.agent.runtime, time.time_ns)
         self._persons = _persons(config, self._streams)
+        outbox = Outbox(config.agent.state_dir / "outbox.sqlite", config.outbox.max_mb << 20)
+        kept = config.history  # opened after the outbox, whose lock keeps others out
+        self._history = History(config.agent.state_dir / FILE_NAME, days=kept.days, max_mb=kept.max_mb)
         engine = Engine(
             self._persons,
             models,
             mains_hz=config.agent.mains_hz,
             late_after_s=config.agent.late_after_s,
+            watch=self._history.watch,
         )
         self._wall = config.agent.time == "wall"
-        outbox = Outbox(config.agent.state_dir / "outbox.sqlite", config.outbox.max_mb << 20)
         standing = StandingAlarms(config.agent.state_dir / "standing.json", config.agent.id)
-        self._worker = Worker(engine, outbox, self._topics, wall=self._wall, standing=standing)
+        self._worker = Worker(engine, outbox, self._topics, wall=self._wall, standing=standing, history=self._history)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="worker")
         self._queue: asyncio.Queue[Delivery] = asyncio.Queue(QUEUE_DELIVERIES)
+        self._sites = [
+            NightscoutSource(Site(source.url, source.secret, source.token), source.stream, poll_s=source.poll_s)
+            for patient in config.patients
+            for source in patient.sources
+            if isinstance(source, NightscoutConfig)
+        ]
         self._stopping = asyncio.Event()
         self._model_alarms: dict[str, str] = {}
 
@@ -84,7 +97,7 @@ class Supervisor:
         async with AsyncExitStack() as stack:
             will = Will(self._topics.status, offline_payload(self._config.agent.id), content_type=JSON_TYPE)
             uplink = _connection(mqtt, mqtt.client_id, will=will, clean_start=True)
-            ingest = _connection(mqtt, f"{mqtt.client_id}-in") if self._streams else None
+            ingest = _connection(mqtt, f"{mqtt.client_id}-in") if self._hears_mqtt() else None
             source = MqttSource(ingest, self._streams) if ingest else None
             publisher = Publisher(
                 uplink,
@@ -92,8 +105,8 @@ class Supervisor:
                 self._thread,
                 on_change=lambda: health.changed(),  # noqa: PLW0108 (health is made from the publisher)
             )
-            health = Health(self._worker, self._thread, uplink, publisher, source, ingest, self._packs)
-            decode = source.decode_again if source else _decode_nothing
+            health = Health(self._worker, self._thread, uplink, publisher, source, ingest, self._packs, self._sites)
+            decode = (source.decoder if source else Decoder(self._streams)).decode
             resumed = await loop.run_in_executor(self._thread, self._worker.recover, decode)
             log.info("agent %s, vagus %s: %s", self._config.agent.id, __version__, resumed)
             await self._tell_of_models()
@@ -116,6 +129,7 @@ class Supervisor:
                 await _at_most(GOODBYE_S, publisher.drained())
                 publishing.cancel()
             await health.goodbye()
+        await loop.run_in_executor(self._thread, self._history.close)
         await loop.run_in_executor(self._thread, self._worker.outbox.close)
         self._thread.shutdown()
 
@@ -126,7 +140,10 @@ class Supervisor:
             for source in patient.sources
             if isinstance(source, WfdbSource)
         ]
-        return [*replays, mqtt] if mqtt else [*replays]
+        return [*replays, *self._sites, mqtt] if mqtt else [*replays, *self._sites]
+
+    def _hears_mqtt(self) -> bool:
+        return any(isinstance(source, MqttSourceConfig) for one in self._config.patients for source in one.sources)
 
     def _replay(self, patient: str, source: WfdbSource) -> ReplaySource:
         """A recording as a sensor: as if it began now, where the clock counts."""
@@ -225,17 +242,13 @@ def _persons(config: Config, expected: Mapping[tuple[str, str], StreamConfig]) -
         belonging += [
             _record(patient.id, source).stream for source in patient.sources if isinstance(source, WfdbSource)
         ]
-        persons.append(Person(patient.id, tuple(belonging), patient.limits))
+        persons.append(Person(patient.id, tuple(belonging), patient.limits, patient.glucose))
     return persons
 
 
 def _record(patient: str, source: WfdbSource) -> RecordStream:
     """The ECG of a recording; the config has made sure that the file is there."""
     return ecg_of(read_header(source.path), patient, device=source.path.name)
-
-
-def _decode_nothing(_topic: str, _content_type: str | None, _payload: bytes) -> tuple[Chunk, ...]:
-    return ()
 
 
 def _send_unsaved(uplink: MqttConnection, unsaved: Sequence[Outgoing], sent: set[int]) -> None:

@@ -8,13 +8,16 @@ they give are known already.
 from __future__ import annotations
 
 import logging
+import pickle
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
 from agent.alarms.alert import AlertEvent
 from agent.engine import Engine
+from agent.history import History
 from agent.ingest.source import Delivery
+from agent.personal_keeping import PersonalKeeping
 from agent.standing import StandingAlarms, ended, technical
 from agent.uplink.messages import alert_messages
 from agent.uplink.outbox import JournalEntry, Outbox, OutboxFull, Outgoing
@@ -27,6 +30,8 @@ SNAPSHOT_AFTER_ENTRIES = 60
 """Inputs of one patient journalled since the last snapshot that make a new one worth its bytes."""
 SNAPSHOTS_A_TICK = 8
 """A ward that was started at once would otherwise be written to disk at once; the others wait for the next tick."""
+WAITING_ROWS = 5_000
+"""Rows of the history that wait for a quiet tick; past it they are written in any."""
 UNSAVED_MESSAGES = 5_000
 """Messages kept in memory while the disk is full; the least urgent go first past this."""
 
@@ -37,10 +42,22 @@ class Worker:
     """Engine and outbox of one process. Every method belongs to one thread."""
 
     def __init__(
-        self, engine: Engine, outbox: Outbox, topics: Topics, *, wall: bool, standing: StandingAlarms | None = None
+        self,
+        engine: Engine,
+        outbox: Outbox,
+        topics: Topics,
+        *,
+        wall: bool,
+        standing: StandingAlarms | None = None,
+        history: History | None = None,
     ) -> None:
-        """`wall`: whether the clock counts; False in a replay, where the newest sample is now."""
+        """`wall`: whether the clock counts; False in a replay, where the newest sample is now.
+
+        `history` keeps what a report shows; the engine's `watch` must be its `watch`.
+        """
         self._standing = standing
+        self.history = history
+        self._personal = PersonalKeeping(engine, history) if history is not None else None
         self.engine, self.outbox, self.topics = engine, outbox, topics
         self._wall = wall
         self._decode: Decode = _decode_nothing
@@ -48,6 +65,11 @@ class Worker:
         self._unsaved: list[Outgoing] = []
         self._disk_full_since_ns: int | None = None
         self.ticks = 0
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the wall clock counts."""
+        return self._wall
 
     @property
     def disk_full(self) -> bool:
@@ -75,12 +97,17 @@ class Worker:
         for entry in recovery.journal:
             if entry.patient in self.engine.patients:
                 chunks = self._decode(entry.topic, entry.content_type, entry.payload)
-                self._step_alone(entry.patient, chunks, entry.now_ns)
+                self._note(self._step_alone(entry.patient, chunks, entry.now_ns))
                 self._journalled[entry.patient] += 1
+        if self._personal is not None:
+            self._personal.resume()
         return resumed, len(recovery.journal)
 
     def _restore(self, patient: str, blob: bytes) -> bool:
-        known = patient in self.engine.patients and self.engine.restore(patient, blob)
+        engine_state, history_state = _unpacked(blob)
+        known = patient in self.engine.patients and self.engine.restore(patient, engine_state)
+        if self.history is not None and patient in self.engine.patients:
+            self.history.resume(patient, history_state)
         if not known:
             log.warning("state of %s does not fit this version or config: it starts afresh", patient)
         return known
@@ -116,6 +143,10 @@ class Worker:
         ]
         if events or journal or self._unsaved:
             self._commit(self._messages(events), journal, self._due_snapshots(journal))
+        if self.history is not None and not self.disk_full and (not events or self.history.waiting > WAITING_ROWS):
+            self.history.tick()  # in a tick in which nobody waits to be told of an alarm
+        if self._personal is not None and not self.disk_full:
+            self._personal.keep(dict.fromkeys(entry.patient for entry in journal))
         self.ticks += 1
         return events
 
@@ -127,6 +158,8 @@ class Worker:
             log.exception("fault in a step over %d chunks: going on patient by patient", len(chunks))
         for patient in self.engine.patients:
             self.engine.reset(patient)
+            if self.history is not None:
+                self.history.forget(patient)
         self._resume()
         by_patient: defaultdict[str, list[Chunk]] = defaultdict(list)
         for chunk in chunks:
@@ -147,7 +180,9 @@ class Worker:
 
     def save_all(self) -> None:
         """Snapshot every patient: before an orderly stop, so that the next start is quick."""
-        self._commit([], (), {patient: self.engine.snapshot(patient) for patient in self.engine.patients})
+        if self._personal is not None:
+            self._personal.keep(self.engine.patients, at_once=True)
+        self._commit([], (), {patient: self._snapshot(patient) for patient in self.engine.patients})
 
     def _due_snapshots(self, journal: Sequence[JournalEntry]) -> dict[str, bytes]:
         self._journalled.update(entry.patient for entry in journal)
@@ -156,9 +191,18 @@ class Worker:
         due = due[:SNAPSHOTS_A_TICK]
         for patient in due:
             self._journalled[patient] = 0
-        return {patient: self.engine.snapshot(patient) for patient in due}
+        return {patient: self._snapshot(patient) for patient in due}
+
+    def _snapshot(self, patient: str) -> bytes:
+        history_state = self.history.state(patient) if self.history is not None else b""
+        return pickle.dumps((self.engine.snapshot(patient), history_state))
+
+    def _note(self, events: Sequence[AlertEvent]) -> None:
+        if self.history is not None:
+            self.history.note_events(events)
 
     def _messages(self, events: Sequence[AlertEvent]) -> list[Outgoing]:
+        self._note(events)
         committed_ns = time.time_ns()
         return [
             message
@@ -205,6 +249,15 @@ class Worker:
     def _disk_full_event(self, since_ns: int) -> AlertEvent:
         text = "The disk is full: only alerts are kept, and a crash may lose some"
         return technical(self.topics.agent, "outbox_full", since_ns, text)
+
+
+def _unpacked(blob: bytes) -> tuple[bytes, bytes]:
+    """The engine's and the history's state of a patient, in which only our own private file is trusted."""
+    try:
+        engine_state, history_state = pickle.loads(blob)  # noqa: S301 (from our own state directory)
+    except Exception:  # whatever a damaged pickle raises, or another version's is, it does not fit
+        return b"", b""
+    return engine_state, history_state
 
 
 def _decode_nothing(_topic: str, _content_type: str | None, _payload: bytes) -> tuple[Chunk, ...]:

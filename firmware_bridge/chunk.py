@@ -41,11 +41,12 @@ MAX_CHUNK_SAMPLES = 1 << 17
 class DecodeError(ValueError):
     """A payload that is not what it claims to be.
 
-    `offset` is the byte (or, for text formats, None) at which the payload stopped making sense.
+    `offset` is the byte (or, for text formats, None) at which the payload stopped making sense. `chunks`, oldest first,
+    are what could be read all the same, where the format's readings stand each for itself.
     """
 
-    def __init__(self, message: str, offset: int | None = None) -> None:
-        self.offset = offset
+    def __init__(self, message: str, offset: int | None = None, chunks: tuple[Chunk, ...] = ()) -> None:
+        self.offset, self.chunks = offset, chunks
         super().__init__(message if offset is None else f"{message} (byte {offset})")
 
 

@@ -36,7 +36,7 @@ class Phase(StrEnum):
 
     START = "start"
     CONTINUE = "continue"
-    """Still on, said again: after a restart, or when a stream reported late has caught up with now."""
+    """Still on, said again: after a snooze, after a restart, or when a stream reported late has caught up with now."""
     UPDATE = "update"
     END = "end"
 

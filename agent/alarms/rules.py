@@ -5,6 +5,10 @@ from __future__ import annotations
 from agent.alarms.atrial_fibrillation import AtrialFibrillation
 from agent.alarms.ectopy import Bigeminy, PvcBurden, VentricularRun
 from agent.alarms.fibrillation import Fibrillation
+from agent.alarms.glucose_change import RapidChange
+from agent.alarms.glucose_doubt import SensorDoubted
+from agent.alarms.glucose_high import HighGlucose
+from agent.alarms.glucose_low import LowGlucose
 from agent.alarms.limits import Limits
 from agent.alarms.rate import NoBeats, RateOutside
 from agent.alarms.rule import Rule
@@ -41,4 +45,18 @@ def signal_rules() -> list[Rule]:
     return [
         PoorSeconds("lead_off", 3, LEAD_OFF_REASONS, "Electrode off"),
         PoorSeconds("poor_signal", 30, (), "Poor signal"),
+    ]
+
+
+def glucose_rules(limits: Limits, interval_s: float, device: str, channel: str) -> list[Rule]:
+    """Rules over the readings of one glucose sensor, due every `interval_s`, and over what is expected after each.
+
+    Each looks up by itself which limits hold, and whether it is enabled, at the time of a reading.
+    """
+    return [
+        LowGlucose(limits, interval_s),
+        HighGlucose(limits, interval_s),
+        RapidChange("rapid_fall", limits, interval_s),
+        RapidChange("rapid_rise", limits, interval_s),
+        SensorDoubted(f"cgm_doubt:{device}/{channel}", f"CGM {device}/{channel}", interval_s),
     ]

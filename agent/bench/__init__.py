@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from agent import __version__
-from agent.bench.engine_cost import engine_cost
+from agent.bench.engine_cost import engine_cost, reading_cost
 from agent.bench.live import live_figures
 
 BUDGET = {
@@ -36,7 +36,9 @@ def bench_command(args: argparse.Namespace) -> int:
         report["engine"][n] = cost
         stages = "  ".join(f"{name} {us:.0f}" for name, us in cost["stages_us"].items())
         _row((n, f"{cost['us_per_patient_second']:.0f}", f"{cost['streams_per_core']:.0f}", stages))
-    sys.stdout.write("\n")
+    report["us_per_reading"] = {n: reading_cost(n) for n in counts}
+    each = ", ".join(f"{us:.0f} at {n}" for n, us in report["us_per_reading"].items())
+    sys.stdout.write(f"\na glucose reading costs so many µs CPU with so many in a tick: {each}\n\n")
     _head(("patients", "alerts", "latency ms p50", "p99", "max", "RSS MB", "start s", "agent CPU %"))
     for n in live_counts:
         figures = asyncio.run(live_figures(n, seconds=25.0 if args.quick else 45.0))

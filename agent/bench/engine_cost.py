@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from agent.engine import Engine
+from agent.history import History
+from agent.history_file import FILE_NAME
 from agent.inference import shipped_models
-from agent.ingest.simulate import DEMO_SCRIPT, SimulatedPatient
+from agent.ingest.simulate import DEMO_SCRIPT, CgmReading, SimulatedPatient, cgm_chunks, cgm_readings
 from agent.ingest.source import Delivery
 from agent.patient import Person
 from agent.uplink.outbox import Outbox
@@ -36,8 +38,8 @@ def engine_cost(patients: int, *, seconds: int) -> dict[str, Any]:
     ]
     spent: defaultdict[str, float] = defaultdict(float)
     with tempfile.TemporaryDirectory(prefix="vagus-bench-") as folder:
-        engine = Engine([Person(stream.patient, (stream,)) for stream in streams], shipped_models())
-        worker = Worker(engine, Outbox(Path(folder) / "outbox.sqlite"), Topics("bench"), wall=False)
+        worker = _worker(Path(folder), streams)
+        engine = worker.engine
         _time_stages(engine, worker, spent)
         began_s = 0.0
         for second, payloads in enumerate(ticks):
@@ -57,6 +59,36 @@ def engine_cost(patients: int, *, seconds: int) -> dict[str, Any]:
         "streams_per_core": 1 / per_patient_second,
         "stages_us": stages,
     }
+
+
+def reading_cost(patients: int, *, readings: int = 48) -> float:
+    """CPU µs for one glucose reading, from payload to disk, with `patients` of them in a tick."""
+    courses = [cgm_readings(k) for k in range(min(patients, DIFFERENT_SIGNALS))]
+    streams = [replace(next(cgm_chunks(courses[0])).stream, patient=f"p{k}", device=f"d{k}") for k in range(patients)]
+    with tempfile.TemporaryDirectory(prefix="vagus-bench-") as folder:
+        worker = _worker(Path(folder), streams)
+        turns = [_payloads(courses, turn, patients) for turn in range(WARM_UP_S + readings)]
+        began_s = 0.0
+        for turn, payloads in enumerate(turns):
+            if turn == WARM_UP_S:
+                began_s = time.process_time()
+            worker.tick(_decoded(payloads, streams, defaultdict(float)), None)
+        total_s = time.process_time() - began_s
+        worker.outbox.close()
+    return 1e6 * total_s / (patients * readings)
+
+
+def _payloads(courses: Sequence[Sequence[CgmReading]], turn: int, patients: int) -> list[bytes]:
+    own = [cbor_chunk.encode(replace(next(cgm_chunks([course[turn]])), seq=turn)) for course in courses]
+    return [own[k % len(own)] for k in range(patients)]
+
+
+def _worker(folder: Path, streams: Sequence[Stream]) -> Worker:
+    """All that runs live but the connections to the broker."""
+    history = History(folder / FILE_NAME)
+    persons = [Person(stream.patient, (stream,)) for stream in streams]
+    engine = Engine(persons, shipped_models(), watch=history.watch)
+    return Worker(engine, Outbox(folder / "outbox.sqlite"), Topics("bench"), wall=False, history=history)
 
 
 def _signal(seed: int) -> list[Chunk]:

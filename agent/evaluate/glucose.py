@@ -11,7 +11,8 @@ How is written in `agent.scoring_glucose` (grid, samples, errors), `agent.scorin
   silence wins nothing. How many there were, and why, is printed.
 - An alarm is on at a reading where its rule is on after that reading: hysteresis, freshness and the limits calibrated
   for the person are the live ones. Personal calibration learns along the way, as it would have then.
-- What others have is scored with its own settings; no threshold is chosen here on the people it is scored on.
+- What others have is scored with its own settings, and Nightscout's also with the loss that keeps to the budget of
+  false notifications on all the other people scored; no threshold is chosen on the person it is scored on.
 """
 
 from __future__ import annotations
@@ -38,12 +39,13 @@ from agent.evaluate.glucose_tables import (
     PersonScore,
     by_person,
     group_table,
+    tuned,
 )
 from agent.evaluate.report import PROCESSES, Report, in_processes
 from agent.inference import shipped_models
 from agent.ingest.glucose_csv import GlucoseFile, glucose_files, glucose_root, read_glucose_csv
 from agent.scoring_glucose import Float64, Grid, forecast_score, on_grid
-from agent.scoring_glucose_events import LE54_20, LT70_30, Target, low_score
+from agent.scoring_glucose_events import LE54_20, LT70_30, LowScore, Target, lows_of
 from agent.signal.outlook import HORIZONS_MIN
 from firmware_bridge.chunk import NS_PER_S
 
@@ -52,6 +54,8 @@ CSV_HEADER = (
     "alarm_le54",
 )  # fmt: skip
 CSV_DECIMALS = {"f30": 2, "f30_lo": 2, "f30_hi": 2, "f60": 2, "p_lt70_30": 5, "p_le54_20": 5}
+LOSSES = tuple(np.geomspace(0.02, 0.5, 48).round(4).tolist())
+"""Of Nightscout's forecast, among which `tuned` chooses."""
 SHOWN_FAULTS = 20
 
 
@@ -80,15 +84,15 @@ def evaluate_glucose(args: argparse.Namespace) -> int:
     results = [found[subject] for subject in dict.fromkeys(subjects)]
     _tell_faults([fault for result in results for fault in result.file.faults])
     report = Report()
-    scores = [result.score for result in results]
-    report.add("all", *group_table("all people", scores, scores))
+    scores = tuned([result.score for result in results])
+    report.add("all", *group_table("all people", scores))
     for name in sorted({score.set_name for score in scores}):
         members = [score for score in scores if score.set_name == name]
-        report.add(name, *group_table(name, members, scores))
+        report.add(name, *group_table(name, members))
     for minutes in (5, 15):
         wearing = [part for score in scores if (part := score.wearing(minutes // 5)) is not None]
         if wearing:
-            report.add(f"{minutes}-minute sensors", *group_table(f"{minutes}-minute sensors", wearing, scores))
+            report.add(f"{minutes}-minute sensors", *group_table(f"{minutes}-minute sensors", wearing))
     report.add("by person", *by_person(scores))
     report.write(args.json, args.predictions, CSV_HEADER, _rows(results))
     return 0
@@ -125,14 +129,19 @@ def score_person(file: GlucoseFile, said: Said) -> PersonScore:
             for worn in (1, 3):
                 reference = np.where(grid.usable & (grid.interval_slots == worn), grid.ahead(minutes), np.nan)
                 forecasts[method, minutes, worn] = forecast_score(reference, *forecast)
-    lows = {
-        (method, target.name, worn): low_score(grid, alarm, target, grid.interval_slots == worn)
-        for target, alarms in _alarms(grid, path, said, at).items()
-        for method, alarm in alarms.items()
-        for worn in (1, 3)
-    }
+    lows: dict[tuple[str, str, int], LowScore] = {}
+    losses: dict[tuple[str, float, int], LowScore] = {}
+    for target, alarms in _alarms(grid, path, said, at).items():
+        known = lows_of(grid, target)
+        for worn in (1, 3):
+            for method, alarm in alarms.items():
+                lows[method, target.name, worn] = known.score(alarm, grid.interval_slots == worn)
+        for loss in LOSSES:
+            alarm = incumbents.nightscout_low(path, loss)
+            for worn in (1, 3):
+                losses[target.name, loss, worn] = known.score(alarm, grid.interval_slots == worn)
     silent_samples = int(np.sum(np.isnan(ours["f30"]) & grid.usable))
-    return PersonScore(file.subject, len(file.readings), silent_samples, Counter(said.counts), forecasts, lows)
+    return PersonScore(file.subject, len(file.readings), silent_samples, Counter(said.counts), forecasts, lows, losses)
 
 
 def _alarms(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -11,7 +11,7 @@ from itertools import zip_longest
 import numpy as np
 import numpy.typing as npt
 
-from agent.alarms.alert import Phase
+from agent.alarms.alert import AlertEvent, Phase
 from agent.alarms.limits import Limits
 from agent.alarms.observation import Observation
 from agent.engine import Engine
@@ -22,13 +22,13 @@ from agent.signal.outlook import Outlook
 from firmware_bridge.chunk import NS_PER_S, Chunk, Stream
 
 Float64 = npt.NDArray[np.float64]
-Change = tuple[int, bool]
-"""Stream time at which an alarm went on or off."""
 LOW_RULE, URGENT_RULE = "predicted_low", "urgent_low_soon"
 IN_FORCE_NS = 15 * 60 * NS_PER_S
 """So long does an outlook stand for a row that brought no new one: a reading twice, a late one, one that cannot be."""
 LONG_INTERVAL_S = 450.0
-"""A sensor whose readings are further apart at the median is one of 15 minutes, as its owner would have configured."""
+"""A sensor with readings further apart than this for half of the time is one of 15 minutes, scanned between or not."""
+LONGEST_APART_S = 1200.0
+"""What is further apart has a gap between."""
 FIGURES = ("f30", "f30_lo", "f30_hi", "f60", "f60_lo", "f60_hi", "p_lt70_30", "p_le54_20")
 
 
@@ -46,51 +46,90 @@ class Said:
     """Rows: "said" anew; "in force", said at a row before; and blank ones, "no reading" or "nothing said"."""
 
 
+class Heard:
+    """What was heard of one person while the readings streamed."""
+
+    def __init__(self) -> None:
+        self._t_ns = array("q")
+        self._figures = array("d")
+        self._changes: dict[str, list[tuple[int, bool]]] = {LOW_RULE: [], URGENT_RULE: []}
+
+    def take(self, outlook: Outlook) -> None:
+        """The next outlook. They come in the order of their times: only a reading newer than all before brings one."""
+        at = {one.minutes: one for one in outlook.expected}
+        self._t_ns.append(outlook.t_ns)
+        for minutes in (30, 60):
+            self._figures.extend((at[minutes].mg_dl, at[minutes].low_mg_dl, at[minutes].high_mg_dl))
+        self._figures.extend((outlook.low.p, outlook.urgent_low.p))
+
+    def alert(self, event: AlertEvent) -> None:
+        """The next alert, in the order of the time at which they were decided; those of other rules are passed over."""
+        if event.rule in self._changes:
+            self._changes[event.rule].append((event.at_ns, event.phase is not Phase.END))
+
+    def at_rows(self, file: GlucoseFile) -> Said:
+        """Per row what was in force at its own time, so that a row late in the file is told nothing of what follows."""
+        t_ns = np.frombuffer(self._t_ns, dtype=np.int64)
+        table = np.frombuffer(self._figures, dtype=np.float64).reshape(len(t_ns), len(FIGURES))
+        is_reading = np.isfinite(file.mg_dl)
+        place = np.searchsorted(t_ns, file.t_ns, side="right") - 1
+        known = is_reading & (place >= 0)
+        known[known] = file.t_ns[known] - t_ns[place[known]] <= IN_FORCE_NS
+        figures = np.full((len(place), len(FIGURES)), np.nan)
+        figures[known] = table[place[known]]
+        fresh = np.zeros(len(place), dtype=np.bool_)
+        fresh[known] = file.t_ns[known] == t_ns[place[known]]
+        first = np.zeros(len(place), dtype=np.bool_)
+        first[np.flatnonzero(fresh)[np.unique(place[fresh], return_index=True)[1]]] = True
+        return Said(
+            {name: figures[:, column] for column, name in enumerate(FIGURES)},
+            self._on(LOW_RULE, file) & is_reading,
+            self._on(URGENT_RULE, file) & is_reading,
+            Counter(
+                {
+                    "said": int(first.sum()),
+                    "in force": int((known & ~first).sum()),
+                    "nothing said": int((is_reading & ~known).sum()),
+                    "no reading": int((~is_reading).sum()),
+                }
+            ),
+        )
+
+    def _on(self, rule: str, file: GlucoseFile) -> npt.NDArray[np.bool_]:
+        """(n,) whether the alarm is on at each row's time, by what was decided up to then."""
+        at_ns = np.array([at for at, _ in self._changes[rule]], dtype=np.int64)
+        states = np.array([False, *(state for _, state in self._changes[rule])], dtype=np.bool_)
+        on: npt.NDArray[np.bool_] = states[np.searchsorted(at_ns, file.t_ns, side="right")]
+        return on
+
+
 def stream(
     files: Sequence[GlucoseFile], models: Models, *, readings_a_step: int = 1, limits: Limits | None = None
 ) -> list[Said]:
     """The rows of each file that are readings, in its order, one chunk each, `readings_a_step` of everybody a step."""
-    streams = [_stream_of(file) for file in files]
-    said: dict[str, _Heard] = {file.subject: _Heard() for file in files}
+    streams = [stream_of(file) for file in files]
+    heard = {file.subject: Heard() for file in files}
 
     def watch(patient: str, observation: Observation) -> None:
         if isinstance(observation, Outlook):
-            said[patient].take(observation)
+            heard[patient].take(observation)
 
     persons = [Person(one.patient, (one,), limits or Limits()) for one in streams]
     engine = Engine(persons, models, watch=watch)
-    changes: dict[tuple[str, str], list[Change]] = defaultdict(list)
     cut = (_chunks(file, one, readings_a_step) for file, one in zip(files, streams, strict=True))
     for step in zip_longest(*cut, fillvalue=()):
         for event in engine.step([chunk for chunks in step for chunk in chunks]):
-            if event.rule in {LOW_RULE, URGENT_RULE}:
-                changes[event.patient, event.rule].append((event.at_ns, event.phase is not Phase.END))
-    return [
-        _said(file, said[file.subject], *(changes[file.subject, rule] for rule in (LOW_RULE, URGENT_RULE)))
-        for file in files
-    ]
+            heard[event.patient].alert(event)
+    return [heard[file.subject].at_rows(file) for file in files]
 
 
-class _Heard:
-    """One person's outlooks, as columns."""
-
-    def __init__(self) -> None:
-        self.t_ns = array("q")
-        self.figures = array("d")
-
-    def take(self, outlook: Outlook) -> None:
-        at = {one.minutes: one for one in outlook.expected}
-        self.t_ns.append(outlook.t_ns)
-        for minutes in (30, 60):
-            self.figures.extend((at[minutes].mg_dl, at[minutes].low_mg_dl, at[minutes].high_mg_dl))
-        self.figures.extend((outlook.low.p, outlook.urgent_low.p))
-
-
-def _stream_of(file: GlucoseFile) -> Stream:
-    times_s = file.t_ns[file.readings] / NS_PER_S
-    apart_s = np.diff(times_s)
-    apart_s = apart_s[apart_s > 0]
-    interval_s = 900.0 if len(apart_s) and np.median(apart_s) > LONG_INTERVAL_S else 300.0
+def stream_of(file: GlucoseFile) -> Stream:
+    """The sensor of a file, with the interval that its owner would have configured."""
+    apart_s: Float64 = np.sort(np.diff(np.sort(file.t_ns[file.readings]) / NS_PER_S))
+    apart_s = apart_s[apart_s <= LONGEST_APART_S]
+    passed_s = np.cumsum(apart_s)
+    half = np.searchsorted(passed_s, passed_s[-1] / 2) if len(passed_s) else 0
+    interval_s = 900.0 if len(apart_s) and apart_s[half] > LONG_INTERVAL_S else 300.0
     return Stream(file.subject, "replay", "cgm", "cgm", "mg/dL", 0.0, ("",), interval_s)
 
 
@@ -101,41 +140,3 @@ def _chunks(file: GlucoseFile, one: Stream, readings_a_step: int) -> Iterator[li
     for first in range(0, len(rows), readings_a_step):
         step = range(first, min(first + readings_a_step, len(rows)))
         yield [Chunk(one, times[k], samples[k : k + 1]) for k in step]
-
-
-def _said(file: GlucoseFile, heard: _Heard, low: Sequence[Change], urgent: Sequence[Change]) -> Said:
-    """Per row the outlook in force at its own time, so that a row late in the file is told nothing of what follows."""
-    t_ns = np.frombuffer(heard.t_ns, dtype=np.int64)
-    table = np.frombuffer(heard.figures, dtype=np.float64).reshape(len(t_ns), len(FIGURES))
-    is_reading = np.isfinite(file.mg_dl)
-    # Outlooks come in the order of their times: only a reading newer than all before it brings one.
-    place = np.searchsorted(t_ns, file.t_ns, side="right") - 1
-    known = is_reading & (place >= 0)
-    known[known] = file.t_ns[known] - t_ns[place[known]] <= IN_FORCE_NS
-    figures = np.full((len(place), len(FIGURES)), np.nan)
-    figures[known] = table[place[known]]
-    fresh = np.zeros(len(place), dtype=np.bool_)
-    fresh[known] = file.t_ns[known] == t_ns[place[known]]
-    first = fresh & (np.diff(place, prepend=-2) != 0)
-    counts = Counter(
-        {
-            "said": int(first.sum()),
-            "in force": int((known & ~first).sum()),
-            "nothing said": int((is_reading & ~known).sum()),
-            "no reading": int((~is_reading).sum()),
-        }
-    )
-    return Said(
-        {name: figures[:, column] for column, name in enumerate(FIGURES)},
-        _on(low, file) & is_reading,
-        _on(urgent, file) & is_reading,
-        counts,
-    )
-
-
-def _on(changes: Sequence[Change], file: GlucoseFile) -> npt.NDArray[np.bool_]:
-    """(n,) whether the alarm is on at each row's time, by what was decided up to then."""
-    at_ns = np.array([at for at, _ in changes], dtype=np.int64)
-    states = np.array([False, *(state for _, state in changes)], dtype=np.bool_)
-    on: npt.NDArray[np.bool_] = states[np.searchsorted(at_ns, file.t_ns, side="right")]
-    return on

@@ -23,13 +23,15 @@ from agent.signal.outlook import HORIZONS_MIN
 from models.pack import available_packs
 
 PACK = "glucose"
-LAST, LINE, AR2, NIGHTSCOUT, XDRIP, VAGUS = "last value", "line of 15 min", "AR2", "Nightscout", "xDrip", "vagus"
+LAST, LINE, AR2, VAGUS = "last value", "line of 15 min", "AR2", "vagus"
+NIGHTSCOUT, TUNED, XDRIP = "Nightscout", "Nightscout tuned", "xDrip"
 FORECASTERS = (LAST, LINE, AR2, VAGUS)
 SETTINGS = {
     LT70_30: {
         LINE: "drawn on 30 min it is below 70",
         AR2: "any of six points is below 70",
         NIGHTSCOUT: "its own: below 80 in 20 min, loss > 0.05",
+        TUNED: "below 80 in 20 min, loss by the other people here: at most 1 false/day on them",
         XDRIP: "its own: 70 in less than 40 min",
         VAGUS: "its pack's, then calibrated on each person's own past",
     },
@@ -37,10 +39,13 @@ SETTINGS = {
         LINE: "drawn on 20 min it is 54 or below",
         AR2: "any of four points is 54 or below",
         NIGHTSCOUT: "its own: below 80 in 20 min, loss > 0.10 (urgent)",
+        TUNED: "below 80 in 20 min, loss by the other people here: at most 0.5 false/day on them",
         VAGUS: "its pack's, then calibrated on each person's own past",
     },
 }
-"""When each alarms; none was chosen on the people scored here."""
+"""When each alarms; no threshold was chosen on the person whom it is scored on."""
+BUDGETS = {LT70_30: 1.0, LE54_20: 0.5}
+"""False notifications a day."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,6 +62,8 @@ class PersonScore:
     """By (method, minutes ahead, slots between readings of the sensor worn)."""
     lows: dict[tuple[str, str, int], LowScore]
     """By (method, name of the target, slots between readings)."""
+    losses: dict[tuple[str, float, int], LowScore]
+    """Of Nightscout's rule, by (name of the target, least loss, slots between readings)."""
 
     @property
     def set_name(self) -> str:
@@ -77,14 +84,42 @@ class PersonScore:
         return total([score for key, score in self.forecasts.items() if key[:2] == (method, minutes)])
 
     def low(self, method: str, target: Target) -> LowScore:
-        """Whatever sensor was worn."""
+        """Whatever sensor was worn. Raises ValueError of a method that has no score."""
         return total([score for key, score in self.lows.items() if key[:2] == (method, target.name)])
 
+    def loss(self, target: Target, least_loss: float) -> LowScore:
+        """Of Nightscout's rule at that loss, whatever sensor was worn."""
+        return total([score for key, score in self.losses.items() if key[:2] == (target.name, least_loss)])
 
-def group_table(
-    title: str, people: Sequence[PersonScore], everybody: Sequence[PersonScore]
-) -> tuple[str, dict[str, object]]:
-    """Forecasts and alarms of some people. `everybody`: of whom the sets' names and what was seen in training are."""
+
+def tuned(people: Sequence[PersonScore]) -> list[PersonScore]:
+    """The same people with Nightscout's rule at a loss that keeps the budget on all the others; one alone is as before.
+
+    That is what its users could have had who share their experience, and none of it comes from the person scored.
+    """
+    if len(people) < 2:
+        return list(people)
+    added: list[dict[tuple[str, str, int], LowScore]] = [{} for _ in people]
+    for target, budget in BUDGETS.items():
+        losses = sorted({loss for name, loss, _ in people[0].losses if name == target.name})
+        each = [[person.loss(target, loss) for loss in losses] for person in people]
+        false = np.array([[score.false for score in row] for row in each])
+        days = np.array([[score.days for score in row] for row in each])
+        with np.errstate(invalid="ignore", divide="ignore"):
+            others = (false.sum(axis=0) - false) / (days.sum(axis=0) - days)
+        for person, lows, rates in zip(people, added, others, strict=True):
+            kept = np.flatnonzero(rates <= budget)
+            loss = losses[int(kept[0])] if len(kept) else losses[-1]
+            lows |= {
+                (TUNED, target.name, worn): score
+                for (name, least, worn), score in person.losses.items()
+                if name == target.name and least == loss
+            }
+    return [replace(person, lows=person.lows | lows) for person, lows in zip(people, added, strict=True)]
+
+
+def group_table(title: str, people: Sequence[PersonScore]) -> tuple[str, dict[str, object]]:
+    """Forecasts and alarms of some people, at least one."""
     counts = sum((person.counts for person in people), Counter[str]())
     lines = [
         f"{title}: {len(people)} people, {sum(person.readings for person in people)} readings, streamed one by one; "
@@ -163,12 +198,13 @@ def _difference(
 
 
 def _low_table(people: Sequence[PersonScore], target: Target) -> tuple[list[str], dict[str, object]]:
-    by_method = {method: [person.low(method, target) for person in people] for method in SETTINGS[target]}
+    methods = {key[0] for person in people for key in person.lows}
+    by_method = {m: [person.low(m, target) for person in people] for m in SETTINGS[target] if m in methods}
     any_of_them = total(by_method[VAGUS])
     lines = [
         "",
         f"{target.name}: {any_of_them.events:.0f} lows in {any_of_them.days:.0f} days "
-        f"({any_of_them.unwatched:.0f} more began where nothing could alarm)",
+        f"({any_of_them.unwatched:.0f} more began where nothing could alarm); the last value never warns",
         f"{'':<16} found (95 %)           ≥ 15 min early (95 %)   notified, early   false/day (95 %)       "
         "person: median  worst  precision  alarms where",
     ]

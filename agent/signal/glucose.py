@@ -48,7 +48,7 @@ SPARSE_S = 450.0
 """A sensor with readings further apart than this has two of them in a quarter of an hour, not three."""
 RATE_SPAN_NS = 540 * NS_PER_S
 """Readings over a shorter time say more of the sensor's noise than of the rate."""
-MOST_RATE_READINGS = 16
+MOST_RATE_READINGS = 12
 """Of denser ones every second, third, … is used: the work grows with the square."""
 
 
@@ -65,6 +65,9 @@ class Pushed:
     """What the rules are to see; only of a new one."""
     before_mg_dl: float | None = None
     """Of a revised one: the value that it replaces."""
+    questioned: Glucose | None = None
+    """Of one refused for its unit, from the second in a row on: what the rules may be told, with the doubt "unit". It
+    is in no history, and nothing can be forecast from it."""
 
 
 @dataclass(slots=True)
@@ -120,7 +123,10 @@ class GlucoseTrack:
     def push(self, t_ns: int, mg_dl: float) -> Pushed:
         """Take one reading: UTC time in ns, glucose in mg/dL. Any value may come, NaN too; none raises."""
         refusal = self._refusal(t_ns, mg_dl)
-        pushed = Pushed("refused", refusal) if refusal else self._accept(t_ns, float(np.float32(mg_dl)))
+        if refusal:
+            pushed = Pushed("refused", refusal, questioned=self._question(t_ns, mg_dl) if refusal == "unit" else None)
+        else:
+            pushed = self._accept(t_ns, float(np.float32(mg_dl)))
         self.counts[pushed.kind] += 1
         if pushed.reason:
             self.counts[f"{pushed.kind}: {pushed.reason}"] += 1
@@ -163,7 +169,6 @@ class GlucoseTrack:
             return f"above {MOST_MG_DL:g}"
         low, high = MMOL_LIKE
         if low <= mg_dl <= high and (mg_dl < LEAST_MG_DL or not self._may_have_fallen_to(t_ns, mg_dl)):
-            self._count_unit(t_ns, mg_dl)
             return "unit"
         if mg_dl < LEAST_MG_DL:
             return f"below {LEAST_MG_DL:g}"
@@ -186,13 +191,15 @@ class GlucoseTrack:
             i >= 0 and self._apart(i, t_ns) <= JOINED_NS and within_reach(self._apart(i, t_ns), self._mg_dl[i], mg_dl)
         )
 
-    def _count_unit(self, t_ns: int, value: float) -> None:
+    def _question(self, t_ns: int, value: float) -> Glucose | None:
+        """Count a value that looks like mmol/L, where it is newer than all before it."""
         before_ns, before = self._unit_last
         if t_ns <= max(before_ns if self._unit_row else 0, self.newest_ns or 0):
-            return
+            return None
         follows = self._unit_row and moves_like_mmol(t_ns - before_ns, before, value)
         self._unit_row = self._unit_row + 1 if follows else 1
         self._unit_last = (t_ns, value)
+        return Glucose(t_ns, value, doubt="unit") if self.unit_doubted else None
 
     def _again(self, apart_ns: int, i: int, mg_dl: float) -> Pushed:
         """A reading at, or close to, the time of another one."""

@@ -121,7 +121,7 @@ class _Day:
 
 @dataclass(slots=True)
 class DailySums:
-    """The last LONGEST_DAYS local days of one person; plain data, about 30 kB pickled when full.
+    """The last LONGEST_DAYS local days of one person; plain data, about 26 kB pickled when full.
 
     Readings come in any order, each once: the track knows which is a repetition (kind "duplicate") and what a
     corrected one replaces.

@@ -51,7 +51,8 @@ def decode(
     """The chunks a payload holds for `stream`, oldest first, in its unit.
 
     `content_type` is MQTT v5's, parameters and all.
-    Raises DecodeError and nothing else, whatever the bytes; ValueError for a `format` that is not one of FORMATS.
+    Raises DecodeError and nothing else, whatever the bytes, holding the chunks that could be read all the same;
+    ValueError for a `format` that is not one of FORMATS.
     """
     if format not in FORMATS:
         raise ValueError(f"format {format!r} is not one of {', '.join(FORMATS)}")

@@ -21,8 +21,9 @@ from agent.config import (
     parse_config,
     streams,
 )
+from agent.config_limit_schema import LIMITS
 from agent.config_page import config_page
-from agent.config_schema import LIMITS, Format, Kind
+from agent.config_schema import Format, Kind
 from firmware_bridge.chunk import CANONICAL_UNIT
 from firmware_bridge.codecs import FORMATS
 
@@ -91,6 +92,7 @@ def test_a_small_config_has_sensible_defaults() -> None:
     assert (config.mqtt.port, config.mqtt.tls, config.mqtt.client_id) == (1883, False, "vagus-bedside-1")
     assert config.patients[0].limits == Limits()
     assert config.outbox.max_mb == 256
+    assert (config.history.days, config.history.max_mb) == (90, 1024)
 
 
 def test_streams_are_found_by_topic() -> None:
@@ -150,7 +152,7 @@ def test_an_alarm_of_high_priority_cannot_be_switched_off(rule: str) -> None:
 @pytest.mark.parametrize("field", sorted(BOUNDS))
 @pytest.mark.parametrize("end", ["low", "high"])
 def test_no_limit_leaves_its_bounds(field: str, end: str) -> None:
-    rule = next(rule for rule in RULES if field.startswith(rule))
+    rule = max((rule for rule in RULES if field.startswith(rule)), key=len)
     key = field.removeprefix(f"{rule}_")
     bound = int(getattr(BOUNDS[field], end))
     text = GOOD + f'[[patient.limit]]\nrule = "{rule}"\n{key} = '
@@ -370,10 +372,11 @@ def test_formats_and_kinds_are_those_the_codecs_have() -> None:
 
 
 PIECES = (
-    "[agent] [mqtt] [[patient]] [[patient.source]] [[patient.limit]] [outbox] patient.limit [x.y] id type device "
-    "channel kind unit rate_hz rule enabled beats port max_mb path state_dir password_file host channels "
-    '= = = = = { } [ ] , . # "mqtt" "wfdb" "p" "ecg" "pause" "asystole" "~x/y" "\\u0000" """ '
-    "''' \\ 0x1F 1 -1 1e400 nan inf true 2020-01-01"
+    "[agent] [mqtt] [[patient]] [[patient.source]] [[patient.limit]] [outbox] [history] patient.limit [x.y] id type "
+    "device days channel kind unit rate_hz rule enabled beats port max_mb path state_dir password_file host channels "
+    "from to timezone sensor_started lifetime_days "
+    '= = = = = { } [ ] , . # "mqtt" "wfdb" "p" "ecg" "pause" "asystole" "low" "22:00" "~x/y" "\\u0000" """ '
+    "''' \\ 0x1F 1 -1 1e400 nan inf true 2020-01-01 2020-01-01T00:00:00 07:00:00"
 )
 WORDS = st.sampled_from([*PIECES.split(), *["\n"] * 8, "9" * 400, '"' + "a" * 300 + '"'])
 

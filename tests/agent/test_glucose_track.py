@@ -144,11 +144,14 @@ def test_what_cannot_be_is_refused_and_counted(value: float, reason: str) -> Non
 
 def test_mmol_declared_as_mg_is_questioned_and_never_converted() -> None:
     track = GlucoseTrack(300.0)
-    doubted = []
-    for i, value in enumerate((9.8, 9.5, 9.1, 8.8)):
-        assert track.push(T0 + i * FIVE, value).kind == "refused"
-        doubted.append(track.unit_doubted)
-    assert doubted == [False, True, True, True]
+    pushed = push_all(track, 9.75, 9.5, 9.25, 9.0)
+    assert [(p.kind, p.glucose) for p in pushed] == [("refused", None)] * 4
+    assert [p.questioned for p in pushed] == [
+        None,
+        *(Glucose(T0 + i * FIVE, value, doubt="unit") for i, value in ((1, 9.5), (2, 9.25), (3, 9.0))),
+    ]
+    assert history(track) == []
+    assert track.unit_doubted
     assert track.push(T0 + 4 * FIVE, 158).kind == "new"
     assert not track.unit_doubted
 
@@ -162,7 +165,7 @@ def test_two_broken_values_are_no_other_unit() -> None:
 def test_a_repeated_broken_value_is_counted_once() -> None:
     track = GlucoseTrack(300.0)
     track.push(T0, 9.8)
-    track.push(T0, 9.8)
+    assert track.push(T0, 9.8).questioned is None
     assert not track.unit_doubted
 
 
@@ -380,27 +383,45 @@ def recorded(path: Path) -> Iterator[tuple[int, float]]:
             yield round(at.timestamp()) * NS_PER_S, float(row["glucose_mg_dl"])
 
 
+def constant_min(readings: list[Glucose]) -> Iterator[float]:
+    """How long each value within the sensor's range was repeated, over no gap, in minutes."""
+    since_ns = 0
+    for before, after in pairwise(readings):
+        if after.mg_dl != before.mg_dl or after.t_ns - before.t_ns > 30 * MIN:
+            since_ns = after.t_ns
+        if after.mg_dl > 54 and not after.beyond and since_ns:
+            yield (after.t_ns - since_ns) / MIN
+
+
 @pytest.mark.recordings
 def test_of_real_people_nothing_plausible_is_refused_and_little_is_doubted(
     recordings_dir: Callable[[str], Path],
 ) -> None:
     """Prints how often what happened: pytest -s -k real_people."""
     counts: Counter[str] = Counter()
-    days = 0.0
+    days = {300.0: 0.0, 900.0: 0.0}
+    repeated: dict[float, list[float]] = {300.0: [], 900.0: []}
     night = 0
     for path in sorted(recordings_dir("glucose").glob("*/*.csv")):
         readings = list(recorded(path))
         steps_s = [(b - a) / NS_PER_S for (a, _), (b, _) in pairwise(readings) if b > a]
-        track = GlucoseTrack(900.0 if np.median(steps_s) > 450 else 300.0)
-        days += sum(step_s for step_s in steps_s if step_s < 1300) / 86400
+        interval_s = 900.0 if np.median(steps_s) > 450 else 300.0
+        track = GlucoseTrack(interval_s)
+        days[interval_s] += sum(step_s for step_s in steps_s if step_s < 1300) / 86400
+        new: list[Glucose] = []
         for t_ns, value in readings:
             pushed = track.push(t_ns, value)
             if pushed.kind == "refused":
                 assert value < 20, (path, t_ns, value, pushed.reason)
+            if pushed.glucose is not None:
+                new.append(pushed.glucose)
             night += pushed.reason == "compression" and t_ns // NS_PER_S % 86400 < 6 * 3600
+        repeated[interval_s] += sorted(constant_min(new))[-3:]
         assert not track.unit_doubted
         counts += track.counts
-    print(f"\n{days:.0f} days of readings; {night} of the compression notes between 0 and 6 o'clock")  # noqa: T201
+    for interval_s, longest in repeated.items():
+        print(f"\n{days[interval_s]:.0f} days at {interval_s:g} s; longest repetitions (min): {sorted(longest)[-6:]}")  # noqa: T201
+    print(f"of the compression notes {night} between 0 and 6 o'clock")  # noqa: T201
     for name, count in sorted(counts.items()):
         print(f"{name:24}{count:9}")  # noqa: T201
     doubted = sum(count for name, count in counts.items() if name.startswith("doubt"))

@@ -22,7 +22,7 @@ from agent.scoring_glucose import (
     resampled,
     total,
 )
-from agent.scoring_glucose_events import LE54_20, LT70_30, LowScore, Target, low_score, notifications, onsets
+from agent.scoring_glucose_events import LE54_20, LT70_30, LowScore, Target, low_score, lows_of, notifications, onsets
 
 T0_S = 1_700_006_400  # midnight
 NONE = math.nan
@@ -256,10 +256,11 @@ def test_low_scores_are_those_of_the_protocol_word_by_word(data: st.DataObject) 
     alarm = data.draw(st.lists(st.booleans(), min_size=len(gaps), max_size=len(gaps)))
     grid = on_grid(T0_S + 300 * np.cumsum(gaps), values)
     target = data.draw(st.sampled_from([LT70_30, LE54_20]))
+    lows = lows_of(grid, target)
     score = low_score(grid, alarm, target)
     expected = slow_low_score(grid, alarm, target)
     assert {one.name: float(getattr(score, one.name)) for one in fields(LowScore)} == pytest.approx(expected)
-    halves = [low_score(grid, alarm, target, grid.slot % 2 == side) for side in (0, 1)]
+    halves = [lows.score(alarm, grid.slot % 2 == side) for side in (0, 1)]
     assert float(total(halves).events) == score.events
     assert float(total(halves).false) == score.false
 

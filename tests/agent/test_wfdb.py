@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -288,3 +289,8 @@ def test_what_cannot_be_written_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=words):
         write_annotations(tmp_path / "rec.vagus", sample, symbol, aux=aux)
+
+
+def test_an_error_passes_from_one_process_to_another() -> None:
+    error = RecordError(Path("rec.hea"), "no signals", 2)
+    assert str(pickle.loads(pickle.dumps(error))) == str(error) == "rec.hea:2: no signals"  # noqa: S301

@@ -37,6 +37,7 @@ def decodes_or_refuses(payload: bytes, stream: Stream, content_type: str | None,
     except DecodeError as error:
         assert len(str(error)) < 1500  # noqa: PT017 - the claim is about what may be raised
         str(error).encode()
+        assert_valid(list(error.chunks), stream)
         return
     assert_valid(chunks, stream)
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from agent.broker import LocalBroker
-from agent.ingest.mqtt import MAX_DEVICES, OTHERS, UNKNOWN_DEVICE, MqttSource, StreamConfig
+from agent.ingest.decoder import MAX_DEVICES, OTHERS, UNKNOWN_DEVICE, StreamConfig
+from agent.ingest.mqtt import MqttSource
 from agent.ingest.source import Delivery
 from agent.mqtt import MqttConnection
 from agent.uplink.topics import input_topic
@@ -92,7 +93,7 @@ def test_a_payload_becomes_a_delivery(run: Run) -> None:
             assert delivery.payload == payload(3)
             assert (chunk.stream, chunk.seq, chunk.t0_ns) == (ECG, 3, T0_NS + 3 * 100_000_000)
             np.testing.assert_array_equal(chunk.samples[:, 0], np.sin(np.arange(25, dtype=np.float32) + np.float32(3)))
-            again = source.decode_again(delivery.topic, delivery.content_type, delivery.payload)
+            again = source.decoder.decode(delivery.topic, delivery.content_type, delivery.payload)
             np.testing.assert_array_equal(again[0].samples, chunk.samples)
 
     run(scenario())
@@ -195,9 +196,9 @@ def test_a_babbling_stranger_cannot_fill_memory_or_the_log(caplog: pytest.LogCap
     async def scenario() -> None:
         source = MqttSource(MqttConnection("127.0.0.1", 1, "agent1-in"), STREAMS)
         for i in range(3 * MAX_DEVICES):
-            assert source.decode_again(input_topic(f"device{i}", "ecg"), None, b"") == ()
+            assert source.decoder.decode(input_topic(f"device{i}", "ecg"), None, b"") == ()
         for _ in range(2500):
-            source.decode_again(TOPIC, "application/json", b"{")
+            source.decoder.decode(TOPIC, "application/json", b"{")
         rejected = source.counters()["rejected"]
         assert isinstance(rejected, dict)
         assert len(rejected) <= MAX_DEVICES + 2

@@ -1,0 +1,181 @@
+"""Where a person's data comes from, as the config says it: [[patient.source]]."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from agent.alarms.glucose_settings import SensorLife
+from agent.alarms.local_time import LocalTime
+from agent.config_faults import did_you_mean, shown
+from agent.config_lines import Path as KeyPath
+from agent.config_reader import TableReader, read_password
+from agent.config_schema import SOURCES, Format, MqttSourceTable, NightscoutSourceTable, WfdbSourceTable
+from agent.time_zone import instant_ns
+from firmware_bridge.chunk import CANONICAL_UNIT, UNIT_FACTOR, Stream
+
+_WAVEFORMS = frozenset({"ecg", "ppg", "abp", "acc"})
+"""Kinds that make no sense as single readings."""
+_SENSOR_KEYS = ("warm_up_min", "lifetime_days", "sensor_started")
+
+
+@dataclass(frozen=True, slots=True)
+class MqttSource:
+    """[[patient.source]] type = "mqtt". `stream.unit` is canonical; a configured one that differs is in `sent_unit`."""
+
+    stream: Stream
+    format: Format = "auto"
+    sensor: SensorLife | None = None
+    """Of a glucose sensor."""
+
+
+@dataclass(frozen=True, slots=True)
+class WfdbSource:
+    """[[patient.source]] type = "wfdb"."""
+
+    path: Path
+    """The record without extension."""
+    speed: float = 1.0
+    """1 is real time; 0 as fast as it goes."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class NightscoutConfig:
+    """[[patient.source]] type = "nightscout"."""
+
+    stream: Stream
+    url: str
+    secret: str | None = None
+    token: str | None = None
+    poll_s: float = 30.0
+    format: Literal["nightscout"] = "nightscout"
+    sensor: None = None
+
+    def __repr__(self) -> str:
+        return f"NightscoutConfig({self.stream.key!r}, {self.url!r})"
+
+
+SourceConfig = MqttSource | NightscoutConfig | WfdbSource
+
+
+class SourceReader:
+    """All [[patient.source]] tables of a config: no two may claim the same device and channel."""
+
+    def __init__(self, read: TableReader, local: LocalTime) -> None:
+        self._read = read
+        self._local = local
+        self._taken: dict[tuple[str, str], KeyPath] = {}
+
+    def sources(self, patient: dict[str, Any], path: KeyPath, patient_id: str) -> tuple[SourceConfig, ...]:
+        """Those of one [[patient]] table that have no fault."""
+        raw = patient.get("source", [])
+        if not raw:
+            self._read.fault((*path, "source"), "nothing to listen to", "add a [[patient.source]] below this patient")
+            return ()
+        sources: list[SourceConfig | None] = []
+        for place, item in self._read.tables(raw, (*path, "source"), "patient.source"):
+            table = self._read.variant(SOURCES, "type", item, place)
+            if isinstance(table, MqttSourceTable):
+                sources.append(self._mqtt_source(table, place, patient_id))
+                self._claim((table.device, table.channel), place)
+            elif isinstance(table, NightscoutSourceTable):
+                sources.append(self._nightscout(table, place, patient_id))
+                self._claim((table.device, table.channel), place)
+            elif isinstance(table, WfdbSourceTable):
+                sources.append(self._wfdb_source(table, place))
+        return tuple(source for source in sources if source is not None)
+
+    def _claim(self, topic: tuple[str, str], path: KeyPath) -> None:
+        if topic in self._taken:
+            first = self._read.line((*self._taken[topic], "device"))
+            message = f'device "{topic[0]}", channel "{topic[1]}" is already the source on line {first}'
+            self._read.fault((*path, "device"), message, "one topic belongs to one patient, once")
+        else:
+            self._taken[topic] = path
+
+    def _mqtt_source(self, table: MqttSourceTable, path: KeyPath, patient_id: str) -> MqttSource | None:
+        noted = len(self._read.faults)
+        canonical = CANONICAL_UNIT[table.kind]
+        unit = table.unit if table.unit is not None else canonical
+        units = [canonical, *(known for known, target in UNIT_FACTOR if target == canonical)]
+        if unit not in units:
+            message = f"{shown(unit)} is no unit of {table.kind}"
+            self._read.fault(
+                (*path, "unit"), message, did_you_mean(unit, units) if len(units) > 1 else f'use "{canonical}"'
+            )
+        if table.rate_hz is not None and table.interval_s is not None:
+            message = "stands beside rate_hz"
+            self._read.fault((*path, "interval_s"), message, "rate_hz is for waveforms, interval_s for single readings")
+        elif table.rate_hz is None and (table.interval_s is None or table.kind in _WAVEFORMS):
+            what = "is required" if table.kind in _WAVEFORMS else "or interval_s is required"
+            self._read.fault((*path, "rate_hz"), what, "samples a second, as the device states it")
+        channels = tuple(table.channels or ("",))
+        if len(set(channels)) < len(channels):
+            self._read.fault((*path, "channels"), "names a column twice", "give every column a name of its own")
+        if table.format == "nightscout" and table.kind != "cgm":
+            self._read.fault(
+                (*path, "format"), '"nightscout" carries glucose only', 'set kind = "cgm" or another format'
+            )
+        sensor = self._sensor(table, path)
+        if len(self._read.faults) > noted:
+            return None
+        stream = Stream(
+            patient=patient_id,
+            device=table.device,
+            channel=table.channel,
+            kind=table.kind,
+            unit=canonical,
+            sent_unit="" if unit == canonical else unit,
+            rate_hz=table.rate_hz or 0.0,
+            channels=channels,
+            interval_s=table.interval_s or 0.0,
+        )
+        return MqttSource(stream, table.format, sensor)
+
+    def _sensor(self, table: MqttSourceTable, path: KeyPath) -> SensorLife | None:
+        """What is said of a glucose sensor's life; a fault where it is said of another stream, or since when is not."""
+        written = [key for key in _SENSOR_KEYS if getattr(table, key) is not None]
+        if table.kind != "cgm":
+            for key in written:
+                self._read.fault(
+                    (*path, key), f"is about glucose sensors, and this is {shown(table.kind)}", "remove it"
+                )
+            return None
+        if table.sensor_started is None:
+            for key in written:
+                self._read.fault((*path, key), "counts from sensor_started, which is not given", "add sensor_started")
+            return SensorLife(table.device, table.channel)
+        try:
+            started_ns = instant_ns(table.sensor_started, self._local)
+        except ValueError as error:
+            self._read.fault((*path, "sensor_started"), str(error), "write when this very sensor was put in")
+            return None
+        return SensorLife(table.device, table.channel, started_ns, table.warm_up_min or 0.0, table.lifetime_days)
+
+    def _nightscout(self, table: NightscoutSourceTable, path: KeyPath, patient_id: str) -> NightscoutConfig | None:
+        noted = len(self._read.faults)
+        secret, token = (self._secret(getattr(table, key), (*path, key)) for key in ("secret_file", "token_file"))
+        if secret and token:
+            self._read.fault((*path, "token_file"), "stands beside secret_file", "one is enough: keep the token")
+        if len(self._read.faults) > noted:
+            return None
+        stream = Stream(
+            patient_id, table.device, table.channel, "cgm", CANONICAL_UNIT["cgm"], 0.0, interval_s=table.interval_s
+        )
+        return NightscoutConfig(stream, table.url, secret, token, table.poll_s)
+
+    def _secret(self, name: str | None, path: KeyPath) -> str | None:
+        file = self._read.readable(name, path)
+        if file is None:
+            return None
+        try:
+            return read_password(file)
+        except (OSError, ValueError) as error:
+            self._read.fault(path, str(error), "the first line of the file is the secret")
+            return None
+
+    def _wfdb_source(self, table: WfdbSourceTable, path: KeyPath) -> WfdbSource | None:
+        record = table.path.removesuffix(".hea").removesuffix(".dat")
+        header = self._read.readable(f"{record}.hea", (*path, "path"))
+        return WfdbSource(header.with_suffix(""), table.speed) if header is not None else None
