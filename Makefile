@@ -36,7 +36,7 @@ mosquitto: ## a real broker for the fault tests; where it cannot be had, they ar
 bench: $(VENV)/.core
 	$(BIN)/vagus bench
 
-PACKS := second_opinion rhythm beat vf # beat asks the rhythm pack
+PACKS := second_opinion rhythm beat vf glucose # beat asks the rhythm pack; for glucose see its card
 
 models: $(VENV)/.dev ## make every pack anew from the recordings in DATA=DIR, which are fetched where they are missing
 	@test -n "$(DATA)" || { echo "say where the recordings are or shall be: make models DATA=DIR"; exit 2; }

@@ -24,7 +24,7 @@ from agent.scoring_glucose import Grid
 from agent.signal.glucose_window import UNIT_MG_DL
 from agent.signal.outlook import HORIZONS_MIN
 from models.pack import PACKS, load, verify
-from models.training import card, export, glucose_card
+from models.training import card, export, glucose_card, glucose_figures
 from models.training.datasets import assert_disjoint
 from models.training.export import Exported
 from models.training.glucose_examples import Examples, altered, concatenate, plain_examples, sparse_examples
@@ -192,9 +192,9 @@ def main(arguments: list[str] | None = None) -> int:
             options.out / "glucose",
             exported,
             glucose_card.facts(trial),
-            glucose_card.golden_inputs(),
+            glucose_figures.golden_inputs(),
             card.text(glucose_card.card(trial)),
-            glucose_card.plots(trial, exported, Path(folder)),
+            glucose_figures.plots(held_out, other_site, calibration, exported, Path(folder)),
         )
     verify(load(pack_path))
     for line in glucose_card.summary(trial):

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from agent.evaluate.incumbents import ar2, ar2_loss, nightscout_low
-from agent.ingest.simulate import cgm_readings
-from agent.scoring_glucose import ForecastScore, Grid, interval, resampled, total
+from agent.evaluate.incumbents import ar2, ar2_loss
+from agent.scoring_glucose import ForecastScore, interval, resampled, total
 from agent.scoring_glucose_events import LowScore, low_score
-from agent.signal.glucose_window import CONTEXT, HISTORY_S, PREPARE, SIGNAL_SHAPE, UNIT_MG_DL, prepare
+from agent.signal.glucose_window import CONTEXT, HISTORY_S, PREPARE, SIGNAL_SHAPE, UNIT_MG_DL
 from agent.signal.outlook import HORIZONS_MIN
-from firmware_bridge.chunk import NS_PER_S
 from models.manifest import Forecast, Output, Source, WeightsName
 from models.training import export
 from models.training.card import FILES, Card, Table
-from models.training.export import Exported
 from models.training.glucose_examples import LABELS
+from models.training.glucose_figures import PLOTS, nightscout_lows
 from models.training.glucose_records import TRAINABLE
 from models.training.glucose_scores import (
     COVERAGE,
@@ -31,16 +28,14 @@ from models.training.glucose_scores import (
     HeldOut,
     alarm_scores,
     forecasts,
+    is_sparse_grid,
     last_value,
     nightscout,
     pooled,
     scores_of,
     threshold,
-    trade_off,
 )
 from models.training.packing import Facts, cgm_input, framework, sources
-from models.training.plots import error_grid, fans, reliability
-from models.training.plots import trade_off as plot_trade_off
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -60,13 +55,6 @@ ORIGIN = (
 LAST_LIMIT = "Suggestive of what may come is all that a forecast is. A finger-prick decides; no dosing may rest on it."
 LATENCY_S = 0.0
 WORST = 6
-QUIET_LEAST = 0.05
-PLOTS = {
-    "error_grid.png": "Held-out people, 8-bit network: forecast for 30 minutes over what came, in Clarke's zones",
-    "reliability.png": "Held-out people, 8-bit network: how often a low came within 30 minutes over how likely it was",
-    "lows.png": "Held-out people: lows announced within 30 minutes before, over false alerts a day",
-    "day.png": "An invented day: readings, and forecasts with their interval from some of them",
-}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,74 +108,6 @@ def output(calibration: Calibration) -> Output:
         platt=dict(calibration.platt),
         alarm=dict(calibration.alarm),
     )
-
-
-def golden_inputs() -> dict[str, Float32]:
-    """64 readings of invented days, with sensors of one, five and fifteen minutes, gaps and short histories."""
-    rng = np.random.default_rng(64)
-    histories = []
-    for number in range(64):
-        interval_s = (300.0, 300.0, 900.0, 60.0)[number % 4]
-        course = [(2.0 * step, float(level)) for step, level in enumerate(rng.uniform(45.0, 320.0, 13))]
-        readings = cgm_readings(number, course, interval_s=interval_s)
-        end = int(rng.integers(len(readings) // 4 if number % 8 else 1, len(readings)))
-        kept = rng.random(end) < (1.0 if number % 3 else 0.7)
-        kept[-1] = True
-        t_ns = np.array([round(one.t_s * NS_PER_S) for one in readings[:end]])[kept]
-        histories.append((t_ns, np.array([one.mg_dl for one in readings[:end]])[kept]))
-    signal, context = prepare(histories)
-    return {"signal": signal, "context": context}
-
-
-# -- plots -------------------------------------------------------------------------------------------------------------
-
-
-def plots(trial: Trial, exported: Exported, folder: Path) -> dict[str, Path]:
-    """The plots of PLOTS, written into `folder`."""
-    examples, outputs = trial.held_out.examples, trial.held_out.outputs
-    judged = examples.judged
-    said = trial.calibration.changes(outputs[judged])[:, 0, 1] + examples.mg_dl[judged]
-    came = examples.change[judged, 0] + examples.mg_dl[judged]
-    asked = examples.usable & examples.counted[:, 0]
-    p = trial.calibration.probabilities(outputs[asked])[:, 0]
-    drawn = (
-        error_grid(folder / "error_grid.png", came, said),
-        reliability(folder / "reliability.png", p, examples.event[asked, 0]),
-        plot_trade_off(folder / "lows.png", _curves(trial)),
-        _invented_day(trial, exported, folder / "day.png"),
-    )
-    return {path.name: path for path in drawn}
-
-
-def _curves(trial: Trial) -> dict[str, tuple[Float64, Float64]]:
-    starts = (0.08, 0.12, 0.17, 0.22, 0.28, 0.35, 0.43, 0.52, 0.62, 0.75)
-    curves = {}
-    for name, held_out in (("folds", trial.held_out), ("other site", trial.other_site)):
-        false, share, early = trade_off(held_out, trial.calibration, "lt70_30", starts)
-        curves[f"{name}: detected"] = (false, share)
-        curves[f"{name}: 15 min ahead"] = (false, early)
-    one = total(list(_nightscout_lows(trial.held_out.grids).values()))
-    curves["Nightscout: detected"] = (np.array([one.false_per_day]), np.array([one.sensitivity]))
-    curves["Nightscout: 15 min ahead"] = (np.array([one.false_per_day]), np.array([one.early_share]))
-    return curves
-
-
-def _invented_day(trial: Trial, exported: Exported, path: Path) -> Path:
-    readings = cgm_readings(7)
-    t_ns = np.array([round(one.t_s * NS_PER_S) for one in readings])
-    mg_dl = np.array([one.mg_dl for one in readings])
-    asked = list(range(36, len(readings), 18))
-    signal, context = prepare([(t_ns[: k + 1], mg_dl[: k + 1]) for k in asked])
-    changes = trial.calibration.changes(export.run(exported, "onnx", {"signal": signal, "context": context}))
-    at = [
-        (
-            t_ns[k] / NS_PER_S / 3600,
-            np.array([0.0, *HORIZONS_MIN]) / 60,
-            *(mg_dl[k] + np.append(0.0, changes[row, :, column]) for column in range(3)),
-        )
-        for row, k in enumerate(asked)
-    ]
-    return fans(path, t_ns / NS_PER_S / 3600, mg_dl, at)
 
 
 # -- tables ------------------------------------------------------------------------------------------------------------
@@ -286,26 +206,22 @@ def _figures(each: Sequence[ForecastScore]) -> tuple[str, ...]:
 def _alarms(trial: Trial) -> Table:
     rows = []
     for protocol, held_out in (("folds", trial.held_out), ("other site", trial.other_site)):
-        for label, target in zip(LABELS, TARGETS, strict=True):
-            at = trial.calibration.alarm[label].start_at
-            each = alarm_scores(held_out, trial.calibration, label, at)
-            rows.append((protocol, target.name, f"8 bit, from {at:.3f}", *_alarm_figures(each)))
-        rows.append(
-            (
-                protocol,
-                TARGETS[0].name,
-                "Nightscout, its own settings",
-                *_alarm_figures(_nightscout_lows(held_out.grids)),
-            )
-        )
-        at, tuned = _tuned_loss(held_out)
-        rows.append((protocol, TARGETS[0].name, f"AR2 loss, from {at:.3f}", *_alarm_figures(tuned)))
+        for sensor, sparse in (("5 min", False), ("15 min", True)):
+            for label, target in zip(LABELS, TARGETS, strict=True):
+                at = trial.calibration.alarm[label].start_at
+                each = alarm_scores(held_out, trial.calibration, label, at, sparse=sparse)
+                rows.append((protocol, sensor, target.name, f"8 bit, from {at:.3f}", *_alarm_figures(each)))
+            theirs = _alarm_figures(nightscout_lows(held_out.grids, sparse))
+            rows.append((protocol, sensor, TARGETS[0].name, "Nightscout", *theirs))
+    at, tuned = _tuned_loss(trial.held_out)
+    rows.append(("all", "5 min", TARGETS[0].name, f"AR2 loss, from {at:.3f}", *_alarm_figures(tuned)))
     return Table(
-        ("protocol", "event", "alarm", "events", "detected", "early", "heard", "false a day", "precision"),
+        ("protocol", "sensor", "event", "alarm", "events", "detected", "early", "heard", "false a day", "precision"),
         rows,
-        before="Alarms at one threshold for everybody, found on the folds for at most "
+        before="Alarms at one threshold for everybody, found on the folds' 5-minute sensors for at most "
         + ", ".join(f"{FALSE_A_DAY[label]:g} ({TARGETS[k].name})" for k, label in enumerate(LABELS))
-        + " false a day; that of AR2's loss on the very people it is scored on:",
+        + " false a day. Nightscout's warning has its own settings; the one on AR2's loss is tuned on those it is "
+        "scored on:",
         after="early: 15 minutes before or more. heard: of the events, those with a notification within the horizon. "
         f"Alarms end below {ENDS_AT:g} of the probability at which they begin.",
     )
@@ -331,7 +247,7 @@ def _population(trial: Trial) -> Table:
         for budget in (0.5, 1.0, 2.0):
             at = threshold(trial.held_out, trial.calibration, label, budget)
             here, there = (
-                total(list(alarm_scores(one, trial.calibration, label, at).values()))
+                total(list(alarm_scores(one, trial.calibration, label, at, sparse=False).values()))
                 for one in (trial.held_out, trial.other_site)
             )
             rows.append(
@@ -346,7 +262,7 @@ def _population(trial: Trial) -> Table:
     return Table(
         ("event", "false a day", "from", "folds: detected / early", "other site: detected / early"),
         rows,
-        before="What another budget would give:",
+        before="What another budget would give, with 5-minute sensors:",
     )
 
 
@@ -354,19 +270,14 @@ def _announced(score: LowScore) -> str:
     return f"{float(score.sensitivity):.3f} / {float(score.early_share):.3f}"
 
 
-def _nightscout_lows(grids: Mapping[str, Grid]) -> dict[str, LowScore]:
-    return {patient: low_score(grid, nightscout_low(ar2(grid)), TARGETS[0]) for patient, grid in grids.items()}
-
-
 def _tuned_loss(held_out: HeldOut) -> tuple[float, dict[str, LowScore]]:
     """Nightscout's forecast with the loss at which it gives as many false alerts as ours may."""
-    paths = {patient: ar2(grid) for patient, grid in held_out.grids.items()}
+    grids = {patient: grid for patient, grid in held_out.grids.items() if not is_sparse_grid(grid)}
+    paths = {patient: ar2(grid) for patient, grid in grids.items()}
     losses = {patient: np.where(path[:, 3] < 120.0, ar2_loss(path), 0.0) for patient, path in paths.items()}
 
     def at(least: float) -> dict[str, LowScore]:
-        return {
-            patient: low_score(grid, losses[patient] > least, TARGETS[0]) for patient, grid in held_out.grids.items()
-        }
+        return {patient: low_score(grid, losses[patient] > least, TARGETS[0]) for patient, grid in grids.items()}
 
     low, high = 0.0, 0.5
     for _ in range(10):

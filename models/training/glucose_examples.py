@@ -22,6 +22,7 @@ Bools = npt.NDArray[np.bool_]
 
 LABELS = GLUCOSE_LABELS
 HIGH_SLOTS = 6
+IMMINENT_SLOTS = 2
 LEAST_SEEN = 1 / 3
 """That nothing happened is believed where so many of the readings came in which it would have been seen: those of a
 15-minute sensor are enough."""
@@ -45,6 +46,8 @@ class Examples:
     """(n, labels) whether it came."""
     counted: Bools
     """(n, labels) whether that is a question: it has not come yet, and enough is known of the time after."""
+    imminent: Bools
+    """(n, labels) whether it came within IMMINENT_SLOTS, or at once with a sensor of 15 minutes."""
     usable: Bools
     """(n,) whether enough of the last hour is known, as the protocol has it."""
     interval_slots: Int64
@@ -121,7 +124,7 @@ def _examples(person: Person, shown: Bools) -> Examples:
     asked = standing[seen] >= 0
     place = standing[seen][asked]
     change = np.stack([grid.ahead(minutes) - grid.mg_dl for minutes in HORIZONS_MIN], axis=1)
-    event, counted = _events(grid)
+    event, counted, imminent = _events(grid)
     return Examples(
         np.full(len(place), person.patient),
         person.times_ns[seen][asked],
@@ -131,26 +134,25 @@ def _examples(person: Person, shown: Bools) -> Examples:
         change[place].astype(np.float32),
         event[place],
         counted[place],
+        imminent[place],
         grid.usable[place],
         grid.interval_slots[place],
     )
 
 
-def _events(grid: Grid) -> tuple[Bools, Bools]:
-    """(n, labels): what came, and where that was a question."""
+def _events(grid: Grid) -> tuple[Bools, Bools, Bools]:
+    """(n, labels) each: what came, where that was a question, and what is imminent."""
     ahead = grid.at(grid.slot[:, None] + np.arange(1, HIGH_SLOTS + 1))
     now = grid.mg_dl
     urgent = ahead[:, : LE54_20.horizon_slots]
-    came = [
-        np.any(ahead < LT70_30.below_mg_dl, axis=1),
-        np.any(urgent < LE54_20.below_mg_dl, axis=1),
-        np.any(ahead > HIGH_MG_DL, axis=1),
-    ]
+    there = [ahead < LT70_30.below_mg_dl, urgent < LE54_20.below_mg_dl, ahead > HIGH_MG_DL]
     open_yet = [now >= LT70_30.below_mg_dl, now >= LE54_20.below_mg_dl, now <= HIGH_MG_DL]
     known = [np.isfinite(part).mean(axis=1) for part in (ahead, urgent, ahead)]
-    event = np.stack(came, axis=1)
+    event = np.stack([np.any(part, axis=1) for part in there], axis=1)
+    soon = np.arange(1, HIGH_SLOTS + 1) <= np.maximum(IMMINENT_SLOTS, grid.interval_slots)[:, None]
+    imminent = np.stack([np.any(part & soon[:, : part.shape[1]], axis=1) for part in there], axis=1)
     counted = np.stack(open_yet, axis=1) & (event | (np.stack(known, axis=1) >= LEAST_SEEN - 0.1))
-    return event, counted
+    return event, counted, imminent
 
 
 def is_sparse(examples: Examples) -> Bools:

@@ -51,6 +51,8 @@ class Recipe:
     """Of the examples drawn, how many are of people as if with another sensor."""
     interval_loss: float = 2.0
     event_loss: float = 1.5
+    imminent: float = 3.0
+    """How much more an event counts that came within 10 minutes: one that is missed then is missed for good."""
     taught: float = 0.0
     """Of the loss on forecasts and events, the share that asks for what the teachers say instead of what came."""
 
@@ -134,7 +136,7 @@ def fit(
     network.train()
     for step in range(steps):
         parts = [
-            _batch(pool, np.searchsorted(sums, rng.random(n) * sums[-1]))
+            _batch(pool, np.searchsorted(sums, rng.random(n) * sums[-1]), recipe.imminent)
             for (pool, _), sums, n in zip(pools, cumulative, number, strict=True)
         ]
         signal, context, change, event, counted = (torch.cat(column) for column in zip(*parts, strict=True))
@@ -166,14 +168,15 @@ def _unlike(outputs: torch.Tensor, said: torch.Tensor, recipe: Recipe) -> torch.
     return off + recipe.event_loss * len(LABELS) * each
 
 
-def _batch(pool: Examples, rows: npt.NDArray[np.integer]) -> tuple[torch.Tensor, ...]:
+def _batch(pool: Examples, rows: npt.NDArray[np.integer], imminent: float) -> tuple[torch.Tensor, ...]:
+    """signal, context, change, event, and how much each event counts."""
     rows = np.sort(np.minimum(rows, len(pool) - 1))
     return (
         torch.from_numpy(pool.signal[rows].astype(np.float32)),
         torch.from_numpy(pool.context[rows]),
         torch.from_numpy(pool.change[rows] / np.float32(UNIT_MG_DL)),
         torch.from_numpy(pool.event[rows].astype(np.float32)),
-        torch.from_numpy(pool.counted[rows].astype(np.float32)),
+        torch.from_numpy(pool.counted[rows] * np.where(pool.imminent[rows], np.float32(imminent), np.float32(1.0))),
     )
 
 

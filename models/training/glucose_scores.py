@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.evaluate.incumbents import ar2
-from agent.scoring_glucose import ForecastScore, Grid, forecast_score, total
-from agent.scoring_glucose_events import LE54_20, LT70_30, LowScore, Target, low_score
+from agent.scoring_glucose import SLOTS_A_DAY, ForecastScore, Grid, forecast_score, total
+from agent.scoring_glucose_events import LE54_20, LT70_30, LowScore, Target, low_ahead, low_score, notifications
 from agent.signal.glucose_window import UNIT_MG_DL
 from agent.signal.outlook import HIGH_MG_DL, HORIZONS_MIN
 from models.manifest import AlarmAt, Platt
@@ -114,10 +114,10 @@ def fit_platt(logits: Float32, came: Bools) -> Platt:
     features = np.stack([x, np.ones_like(x)], axis=1)
     weights = np.array([1.0, 0.0])
     for _ in range(50):
-        p = 1.0 / (1.0 + np.exp(-features @ weights))
+        p = 1.0 / (1.0 + np.exp(-np.clip(features @ weights, -30.0, 30.0)))
         curve = p * (1 - p) + 1e-9
         step = np.linalg.solve((features * curve[:, None]).T @ features, features.T @ (p - y))
-        weights -= step
+        weights -= step / max(1.0, float(np.abs(step).max()))
         if float(np.abs(step).max()) < 1e-7:
             break
     return Platt(scale=round(float(weights[0]), 4), bias=round(float(weights[1]), 4))
@@ -189,9 +189,14 @@ def standing(p: Float32, start_at: float, end_below: float) -> Bools:
 
 
 def alarm_scores(
-    held_out: HeldOut, calibration: Calibration, label: str, start_at: float, ends_at: float = ENDS_AT
+    held_out: HeldOut,
+    calibration: Calibration,
+    label: str,
+    start_at: float,
+    ends_at: float = ENDS_AT,
+    sparse: bool | None = None,
 ) -> dict[str, LowScore]:
-    """Of each person, the alarm of a label."""
+    """Of each person, the alarm of a label; only of those with a sensor of 15 minutes, or only of the others."""
     column = LABELS.index(label)
     p = calibration.probabilities(held_out.outputs)[:, column]
     return {
@@ -199,6 +204,7 @@ def alarm_scores(
             _grid_of(label, held_out.grids[patient]), standing(p[rows], start_at, ends_at * start_at), TARGETS[column]
         )
         for patient, rows in held_out.rows().items()
+        if sparse in {None, is_sparse_grid(held_out.grids[patient])}
     }
 
 
@@ -209,13 +215,48 @@ def _grid_of(label: str, grid: Grid) -> Grid:
 def threshold(
     held_out: HeldOut, calibration: Calibration, label: str, false_a_day: float, ends_at: float = ENDS_AT
 ) -> float:
-    """The least probability at which an alarm may begin for so many false ones a day in the pool."""
-    low, high = -9.0, 4.0  # log odds
-    for _ in range(12):
-        middle = (low + high) / 2
-        score = total(list(alarm_scores(held_out, calibration, label, _share(middle), ends_at).values()))
-        low, high = (middle, high) if score.false_per_day > false_a_day else (low, middle)
-    return round(_share(high), 4)
+    """The least probability at which an alarm may begin for so many false ones a day in the pool.
+
+    Of people with a sensor of 5 minutes: the alarms of others come as they may.
+    """
+    column = LABELS.index(label)
+    p = calibration.probabilities(held_out.outputs)[:, column]
+    known = [
+        (p[rows], _Asked.of(_grid_of(label, held_out.grids[patient]), TARGETS[column]))
+        for patient, rows in held_out.rows().items()
+        if not is_sparse_grid(held_out.grids[patient])
+    ]
+    days = sum(asked.days for _, asked in known)
+    low, high = -9.0, 6.0  # log odds
+    for _ in range(14):
+        start = _share((low + high) / 2)
+        false = sum(asked.false_of(standing(mine, start, ends_at * start)) for mine, asked in known)
+        low, high = ((low + high) / 2, high) if false > false_a_day * days else (low, (low + high) / 2)
+    return float(np.ceil(_share(high) * 1e4)) / 1e4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Asked:
+    """What of a person's false alarms does not depend on where they begin; figures as `low_score` has them."""
+
+    slot: npt.NDArray[np.int64]
+    can_alarm: Bools
+    right: Bools
+    days: float
+
+    @classmethod
+    def of(cls, grid: Grid, target: Target) -> _Asked:
+        can_alarm = grid.usable & (grid.mg_dl >= target.below_mg_dl)
+        days = float(grid.interval_slots[can_alarm].sum()) / SLOTS_A_DAY
+        return cls(grid.slot, can_alarm, low_ahead(grid, target), days)
+
+    def false_of(self, on: Bools) -> int:
+        return int(np.sum(notifications(self.slot, on & self.can_alarm) & ~self.right))
+
+
+def is_sparse_grid(grid: Grid) -> bool:
+    """Whether a person mostly wore a sensor of 15 minutes."""
+    return bool(len(grid.slot)) and float(np.median(grid.interval_slots)) > 1.0
 
 
 def _share(log_odds: float) -> float:
@@ -225,8 +266,11 @@ def _share(log_odds: float) -> float:
 def trade_off(
     held_out: HeldOut, calibration: Calibration, label: str, starts: Sequence[float]
 ) -> tuple[Float64, Float64, Float64]:
-    """(starts,) each: false notifications a day, share of events detected, share announced early."""
-    all_of = [total(list(alarm_scores(held_out, calibration, label, start).values())) for start in starts]
+    """(starts,) each: false notifications a day, share of events detected, share announced early.
+
+    Of people with a sensor of 5 minutes.
+    """
+    all_of = [total(list(alarm_scores(held_out, calibration, label, start, sparse=False).values())) for start in starts]
     return (
         np.array([float(one.false_per_day) for one in all_of]),
         np.array([float(one.sensitivity) for one in all_of]),
