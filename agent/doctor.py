@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from agent.broker import find_mosquitto
-from agent.config import Config, ConfigError, MqttConfig, default_state_dir, load_config
+from agent.config import Config, ConfigError, MqttConfig, NightscoutConfig, default_state_dir, load_config
 from agent.machine import bluetooth_adapters, clock_is_synchronised, cpu_temperature_c, model_name, throttling
 
 _FREE_BYTES_NEEDED = 64 << 20
@@ -64,6 +64,7 @@ def run_checks(config_path: Path | None = None, root: Path = Path("/")) -> list[
     checks.append(_guarded("clock", lambda: _clock(root)))
     if config is not None:
         checks += _guarded_all("broker", lambda: _broker(config.mqtt))
+        checks += _guarded_all("glucose site", lambda: _sites(config))
     checks += [_guarded("local broker", _local_broker), _guarded("bluetooth", lambda: _bluetooth(root))]
     checks.append(_guarded("temperature", lambda: _temperature(root)))
     return checks
@@ -123,6 +124,22 @@ def _secrets(config: Config) -> list[Check]:
         for file in secrets
         if file.stat().st_mode & stat.S_IROTH
     ]
+
+
+def _sites(config: Config) -> list[Check]:
+    """Whether each Nightscout site answers, and how old its newest entry is."""
+    from agent.ingest.nightscout import FetchError, Site, fetch  # noqa: PLC0415
+
+    checks = []
+    for source in (one for patient in config.patients for one in patient.sources if isinstance(one, NightscoutConfig)):
+        try:
+            entries = fetch(Site(source.url, source.secret, source.token), 1)
+        except FetchError as error:
+            checks.append(Check("glucose site", False, f"{source.url}: {error}", "see docs/glucose.md"))
+            continue
+        found = f"{source.url} answers with {len(entries)} of 1 entry asked for"
+        checks.append(Check("glucose site", bool(entries) or None, found, "" if entries else "has it any readings?"))
+    return checks
 
 
 def _python() -> Check:

@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from nightscout_site import serving
 
 from agent.broker import LocalBroker, find_mosquitto
 from agent.doctor import Check, doctor_command, run_checks
@@ -236,3 +237,16 @@ def test_the_command_prints_a_table_for_people(tmp_path: Path, capsys: pytest.Ca
     printed = capsys.readouterr().out
     assert "FAILED" in printed
     assert "Connection refused" in " ".join(printed.split())
+
+
+def test_a_glucose_site_is_asked(tmp_path: Path) -> None:
+    with serving() as site:
+        site.answers([{"sgv": 120, "date": 1_790_000_000_000}])
+        source = f'[[patient.source]]\ntype = "nightscout"\nurl = "{site.url}"\n'
+        path = written(tmp_path, unused_port())
+        path.write_text(path.read_text() + source)
+        assert found(run_checks(path), "glucose site").ok is True
+        site.status = 401
+        refused = found(run_checks(path), "glucose site")
+    assert refused.ok is False
+    assert "token_file" in refused.detail
