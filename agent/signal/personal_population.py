@@ -43,6 +43,18 @@ class AlarmPrior:
     """x is held inside these two."""
     start_within: tuple[float, float]
     """The probability at which an alarm starts never leaves this band."""
+    aim: float
+    """The budget is aimed at after this factor, for it is held against rates of the past ..."""
+    share_of_budget: float
+    """... and so much of the way, in logarithms, from what this person would get at that of people at large."""
+    most_of_budget: float
+    """At most so many budgets."""
+    forget_days: float
+    """A person's accounts halve in so many days of readings ..."""
+    prior_days: float
+    """... those of people at large count as so many days, ..."""
+    prior_events: float
+    """... and so many events."""
     false_per_day: tuple[float, ...]
     """(CANDIDATES,) false notifications a day at each candidate."""
     sensitivity: tuple[float, ...]
@@ -59,12 +71,18 @@ LOW = AlarmPrior(
     per_day=1.0,
     lowest=-2.0,
     step=0.2,
-    slope=0.5,
+    slope=0.7,
     ahead=1.2,
     pivot_mg_dl=78.0,
     from_mg_dl=68.0,
     to_mg_dl=98.0,
     start_within=(0.05, 0.95),
+    aim=0.96,
+    share_of_budget=0.7,
+    most_of_budget=1.25,
+    forget_days=60.0,
+    prior_days=4.0,
+    prior_events=4.0,
     false_per_day=(
         2.1477,
         1.9429,
@@ -114,12 +132,18 @@ URGENT_LOW = AlarmPrior(
     per_day=0.5,
     lowest=-3.0,
     step=0.2,
-    slope=0.4,
+    slope=0.7,
     ahead=1.2,
     pivot_mg_dl=62.0,
     from_mg_dl=54.0,
     to_mg_dl=80.0,
     start_within=(0.03, 0.95),
+    aim=1.0,
+    share_of_budget=0.3,
+    most_of_budget=1.5,
+    forget_days=120.0,
+    prior_days=30.0,
+    prior_events=8.0,
     false_per_day=(
         1.005,
         0.9153,
