@@ -88,8 +88,7 @@ class GlucoseFlow:
         ]
 
     def _decide(self, one: _Fresh, forecast: Forecast | None, now_ns: int | None) -> list[AlertEvent]:
-        personal = one.patient.glucose_state.personal
-        outlook = personal.push(one.glucose.t_ns, one.glucose.mg_dl, forecast) if forecast else None
+        outlook = one.patient.glucose_state.expect(one.glucose, forecast) if forecast else None
         self._show(one.patient, one.glucose)
         if outlook is not None:
             self._show(one.patient, outlook)

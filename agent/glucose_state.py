@@ -15,7 +15,7 @@ from agent.alarms.rule import Rule
 from agent.alarms.rules import glucose_rules
 from agent.signal.glucose import GlucoseTrack, Pushed
 from agent.signal.glycaemia import DailySums
-from agent.signal.outlook import Glucose, Outlook
+from agent.signal.outlook import Forecast, Glucose, Outlook
 from agent.signal.personal import PersonalCalibration
 from firmware_bridge.chunk import NS_PER_S, Stream
 
@@ -32,6 +32,7 @@ class GlucoseState:
     """One person's readings, calibration and rules."""
 
     stream: Stream
+    settings: GlucoseSettings
     track: GlucoseTrack
     personal: PersonalCalibration
     rules: list[Rule]
@@ -40,6 +41,10 @@ class GlucoseState:
     last: Glucose | None = None
     outlook: Outlook | None = None
     """After `last`; None without a model."""
+    generation: int = 0
+    """Of the version of `personal` that was kept last, or taken back."""
+    kept_day: int = 0
+    """The day of readings, counted from 1970, on which that was."""
     believed_ns: int | None = None
     """The last reading that is in no doubt."""
 
@@ -53,7 +58,26 @@ class GlucoseState:
             session_start_ns=life.started_ns,
         )
         rules = glucose_rules(limits, stream.interval_s, stream.device, stream.channel)
-        return cls(stream, track, PersonalCalibration(), rules, DailySums(stream.interval_s), limits.local)
+        return cls(stream, settings, track, _fresh(settings), rules, DailySums(stream.interval_s), limits.local)
+
+    def expect(self, glucose: Glucose, forecast: Forecast) -> Outlook | None:
+        """What follows for this person from what the model says; None of a time that was learned from before."""
+        if self.settings.personal == "off":
+            # Nobody's history: what holds of people at large, at every reading anew.
+            return _fresh(self.settings).push(glucose.t_ns, glucose.mg_dl, forecast)
+        if glucose.t_ns <= self.personal.newest_ns:
+            return None
+        return self.personal.push(glucose.t_ns, glucose.mg_dl, forecast)
+
+    def take(self, state_json: str) -> None:
+        """Go on from what was learned before; raises ValueError where that cannot be read."""
+        settings = self.settings
+        self.personal = PersonalCalibration.from_state(
+            state_json,
+            low_alerts_per_day=settings.low_alerts_per_day,
+            urgent_low_alerts_per_day=settings.urgent_low_alerts_per_day,
+        )
+        self.personal.frozen = settings.personal == "frozen"
 
     def count(self, t_ns: int, mg_dl: float, pushed: Pushed) -> None:
         """Let a reading take part in the measures of its day, whenever it came."""
@@ -99,3 +123,11 @@ class GlucoseState:
         apart_ns = [after - before for before, after in pairwise(times_ns)]
         interval_ns = self.stream.interval_s * NS_PER_S
         return sum(max(0.0, apart - ALLOWED_INTERVALS * interval_ns) for apart in apart_ns) / NS_PER_S
+
+
+def _fresh(settings: GlucoseSettings) -> PersonalCalibration:
+    personal = PersonalCalibration(
+        low_alerts_per_day=settings.low_alerts_per_day, urgent_low_alerts_per_day=settings.urgent_low_alerts_per_day
+    )
+    personal.frozen = settings.personal == "frozen"
+    return personal

@@ -35,10 +35,11 @@ from firmware_bridge.chunk import NS_PER_S
 
 log = logging.getLogger(__name__)
 
-WRITE_EVERY_NS = 10 * NS_PER_S
-"""A row waits this long for others: every write is synced to the disk."""
-WRITE_ROWS = 500
+WRITE_EVERY_NS = 60 * NS_PER_S
+"""A row waits this long for others: every write is synced to the disk three times."""
+WRITE_ROWS = 2_000
 """So many rows are written at once."""
+BUSY_NS = 5 * NS_PER_S
 RETRY_NS = 60 * NS_PER_S
 ROWS_IN_MEMORY = 20_000
 """Rows that wait while the file cannot be written; past it the oldest are given up."""
@@ -239,7 +240,7 @@ class History:
         """Keep what waits and try again: soon where only a report stands in the way, else later."""
         now_ns = self._clock_ns()
         busy = getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-        self._due_ns = now_ns + (WRITE_EVERY_NS if busy else RETRY_NS)
+        self._due_ns = now_ns + (BUSY_NS if busy else RETRY_NS)
         if busy:
             return
         if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL and self._db is not None:

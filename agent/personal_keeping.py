@@ -1,4 +1,4 @@
-"""What was learned of each person's glucose, kept apart from snapshots: it outlasts an update, and can be taken back."""
+"""What was learned of each person's glucose, kept beside snapshots: it outlasts an update, can be taken back."""
 
 from __future__ import annotations
 

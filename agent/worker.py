@@ -17,6 +17,7 @@ from agent.alarms.alert import AlertEvent
 from agent.engine import Engine
 from agent.history import History
 from agent.ingest.source import Delivery
+from agent.personal_keeping import PersonalKeeping
 from agent.standing import StandingAlarms, ended, technical
 from agent.uplink.messages import alert_messages
 from agent.uplink.outbox import JournalEntry, Outbox, OutboxFull, Outgoing
@@ -29,7 +30,7 @@ SNAPSHOT_AFTER_ENTRIES = 60
 """Inputs of one patient journalled since the last snapshot that make a new one worth its bytes."""
 SNAPSHOTS_A_TICK = 8
 """A ward that was started at once would otherwise be written to disk at once; the others wait for the next tick."""
-WAITING_ROWS = 2_000
+WAITING_ROWS = 5_000
 """Rows of the history that wait for a quiet tick; past it they are written in any."""
 UNSAVED_MESSAGES = 5_000
 """Messages kept in memory while the disk is full; the least urgent go first past this."""
@@ -56,6 +57,7 @@ class Worker:
         """
         self._standing = standing
         self.history = history
+        self._personal = PersonalKeeping(engine, history) if history is not None else None
         self.engine, self.outbox, self.topics = engine, outbox, topics
         self._wall = wall
         self._decode: Decode = _decode_nothing
@@ -97,6 +99,8 @@ class Worker:
                 chunks = self._decode(entry.topic, entry.content_type, entry.payload)
                 self._note(self._step_alone(entry.patient, chunks, entry.now_ns))
                 self._journalled[entry.patient] += 1
+        if self._personal is not None:
+            self._personal.resume()
         return resumed, len(recovery.journal)
 
     def _restore(self, patient: str, blob: bytes) -> bool:
@@ -141,6 +145,8 @@ class Worker:
             self._commit(self._messages(events), journal, self._due_snapshots(journal))
         if self.history is not None and not self.disk_full and (not events or self.history.waiting > WAITING_ROWS):
             self.history.tick()  # in a tick in which nobody waits to be told of an alarm
+        if self._personal is not None and not self.disk_full:
+            self._personal.keep(dict.fromkeys(entry.patient for entry in journal))
         self.ticks += 1
         return events
 
@@ -174,6 +180,8 @@ class Worker:
 
     def save_all(self) -> None:
         """Snapshot every patient: before an orderly stop, so that the next start is quick."""
+        if self._personal is not None:
+            self._personal.keep(self.engine.patients, at_once=True)
         self._commit([], (), {patient: self._snapshot(patient) for patient in self.engine.patients})
 
     def _due_snapshots(self, journal: Sequence[JournalEntry]) -> dict[str, bytes]:

@@ -13,6 +13,7 @@ from firmware_bridge.chunk import NS_PER_S
 LEAST_INTERVALS = 60
 """So many intervals make the mean rate of five minutes one worth showing."""
 RATE_PERCENTILES = (5.0, 25.0, 50.0, 75.0, 95.0)
+PAUSES = frozenset({"pause", "asystole"})
 Mask = npt.NDArray[np.bool_]
 
 
@@ -66,6 +67,8 @@ class Heart:
     """Share of those that looked like atrial fibrillation."""
     longest_interval_s: float | None
     """Between two beats with no poor second between."""
+    pauses: int
+    """Alarms for a pause or an asystole that began, those found in late data included."""
     by_hour: tuple[HourOfDay, ...]
     by_day: tuple[HeartDay, ...]
 
@@ -93,6 +96,7 @@ def heart_of(period: Period) -> Heart | None:
         rhythm_h=float(ecg.rhythm_s.sum()) / 3600,
         fibrillation_percent=_percent(ecg.fibrillation_s, ecg.rhythm_s, everything),
         longest_interval_s=float(longest.max()) if longest.size else None,
+        pauses=sum(row.phase == "start" and row.rule in PAUSES for row in period.alarms),
         by_hour=_by_hour(period, bpm),
         by_day=_by_day(period, bpm),
     )

@@ -167,7 +167,7 @@ def _measure_table(glucose: GlucoseSummary, unit: GlucoseUnit) -> Markup:
             (f"Below {unit.show(70)} in all", percent(measures.below_70_percent, 1), "< 4 %"),
             (f"Above {unit.show(180)} in all", percent(measures.above_180_percent, 1), "< 25 %"),
             ("LBGI, HBGI", f"{measures.lbgi:.1f}, {measures.hbgi:.1f}", "risk of lows, highs"),
-            ("Glycaemia risk index", number(measures.gri), "GRI, 0 to 100"),
+            ("Glycaemia risk", number(measures.gri), "GRI, 0 to 100"),
             *rows,
         ]  # fmt: skip
     if glucose.back_filled:
@@ -247,6 +247,7 @@ def _heart(heart: Heart) -> Markup:
         ("Mean heart rate", f"{number(heart.mean_bpm)} bpm"),
         ("Five-minute means", f"{number(heart.lowest_bpm)} to {number(heart.highest_bpm)} bpm"),
         ("Longest interval between beats", f"{number(heart.longest_interval_s, 1)} s"),
+        ("Alarms for a pause or asystole", f"{heart.pauses}"),
         ("Beats judged", f"{heart.beats:,}"),
         ("… taken for ventricular", percent(heart.ventricular_percent, 2)),
         ("… taken for supraventricular", percent(heart.supraventricular_percent, 2)),
@@ -263,7 +264,7 @@ def _heart(heart: Heart) -> Markup:
                 " how much of each hour was seen, and how much of it was usable."),
             class_="chart",
         ),
-        tag("div", _facts("Signal and rate", facts[:5]), _facts("Beats and rhythm", facts[5:]), class_="pair even"),
+        tag("div", _facts("Signal and rate", facts[:6]), _facts("Beats and rhythm", facts[6:]), class_="pair even"),
         _heart_days(heart),
     )  # fmt: skip
 

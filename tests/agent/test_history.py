@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -26,10 +26,15 @@ from agent.history import History
 from agent.history_ecg import BUCKET_NS, EcgBucket, EcgBuckets
 from agent.history_file import FILE_NAME, HistoryError, open_for_reading
 from agent.inference import Models
-from agent.ingest.simulate import Episode, Rhythm, SimulatedPatient
+from agent.ingest.simulate import CGM_DAY, Episode, Rhythm, SimulatedPatient, cgm_chunks, cgm_readings
+from agent.ingest.source import Delivery
 from agent.patient import Person
 from agent.signal.outlook import Expected, Glucose, Outlook, PastReading, Risk
-from firmware_bridge.chunk import NS_PER_S
+from agent.uplink.outbox import Outbox
+from agent.uplink.topics import Topics, input_topic
+from agent.worker import Worker
+from firmware_bridge.chunk import NS_PER_S, Chunk
+from firmware_bridge.codecs import cbor_chunk
 
 ROOT = Path(__file__).parents[2]
 NOON_NS = 1_763_985_600 * NS_PER_S
@@ -225,6 +230,83 @@ def test_of_the_same_five_minutes_the_fuller_is_kept(path: Path) -> None:
 
 
 # -- over crashes -----------------------------------------------------------------------------------------------------
+
+CRASHING = SimulatedPatient(5, script=(Episode(Rhythm.SINUS, 250.0), Episode(Rhythm.ECTOPY, 400.0)))
+SIGNAL = [[chunk] for chunk in CRASHING.chunks(t0_ns=NOON_NS, chunk_s=10.0)]
+SUGAR = list(cgm_chunks(cgm_readings(5, CGM_DAY), t0_ns=NOON_NS))
+INPUT = [[*signal, sugar] for signal, sugar in zip(SIGNAL, SUGAR, strict=False)]
+STREAMS = {chunk.stream.device: chunk.stream for chunk in INPUT[0]}
+
+
+class Brittle(Engine):
+    """An engine with a bug: the first step over a chunk of each of these times fails, when it is half done."""
+
+    def __init__(self, fails_at: Collection[int], watch: Callable[[str, Observation], None]) -> None:
+        super().__init__([Person("demo", tuple(STREAMS.values()))], Models(), watch=watch)
+        self._fails_at = set(fails_at)
+
+    def step(self, chunks: Iterable[Chunk], now_ns: int | None = None) -> list[AlertEvent]:
+        known = list(chunks)
+        events = super().step(known, now_ns)
+        hit = self._fails_at & {chunk.t0_ns for chunk in known}
+        if hit:
+            self._fails_at -= hit
+            raise ZeroDivisionError
+        return events
+
+
+def worker_at(folder: Path, fails_at: Collection[int] = ()) -> Worker:
+    history = history_at(folder / FILE_NAME)
+    outbox = Outbox(folder / "outbox.sqlite")
+    worker = Worker(Brittle(fails_at, history.watch), outbox, Topics("ward"), wall=False, history=history)
+    worker.recover(lambda topic, _, payload: tuple(cbor_chunk.decode(payload, STREAMS[topic.split("/")[3]])))
+    return worker
+
+
+def tick(worker: Worker, chunks: Sequence[Chunk]) -> None:
+    worker.tick([Delivery((chunk,), *_as_sent(chunk), 0, lambda: None) for chunk in chunks], None)
+
+
+def _as_sent(chunk: Chunk) -> tuple[str, str, bytes]:
+    return input_topic(chunk.stream.device, chunk.stream.channel), "application/cbor", cbor_chunk.encode(chunk)
+
+
+def crash(worker: Worker) -> None:
+    """Nothing is written any more, as when the process is killed."""
+    assert worker.history is not None
+    worker.history._let_go()
+    worker.history._waiting.clear()
+    worker.history._ecg.clear()
+    worker.outbox.close()
+
+
+def left_by(folder: Path, crashes: Collection[int], faults: Collection[int]) -> list[list[tuple[object, ...]]]:
+    """What the history holds in the end, but for what is said of a restart or a fault itself."""
+    folder.mkdir()
+    fails_at = {INPUT[k][0].t0_ns for k in faults}
+    worker = worker_at(folder, fails_at)
+    for k, chunks in enumerate(INPUT):
+        tick(worker, chunks)
+        if k in crashes:
+            crash(worker)
+            worker = worker_at(folder, {at_ns for at_ns in fails_at if at_ns > chunks[0].t0_ns})
+    assert worker.history is not None
+    worker.history.close()
+    worker.outbox.close()
+    alarms = "at_ns, alert_id, phase, text"
+    told = "alarm WHERE rule NOT IN ('agent_restarted', 'analysis_fault') AND phase != 'continue'"
+    path = folder / FILE_NAME
+    return [rows(path, "glucose"), rows(path, "ecg"), rows(path, told, alarms)]
+
+
+@given(crashes=st.sets(st.integers(0, len(INPUT) - 1), max_size=6), faults=st.sets(st.integers(1, 60), max_size=2))
+@settings(max_examples=5, deadline=None)
+def test_crashes_and_faults_cost_no_row_and_add_none(
+    tmp_path_factory: pytest.TempPathFactory, crashes: set[int], faults: set[int]
+) -> None:
+    folder = tmp_path_factory.mktemp("worker")
+    assert left_by(folder / "often", crashes, faults) == left_by(folder / "through", (), ())
+
 
 WORKING_PROGRAM = """
 import sys

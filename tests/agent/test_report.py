@@ -68,7 +68,8 @@ class Built:
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     """Eight days of glucose with a hole in it, and a quarter of an hour of ECG on one of them, through the engine."""
     folder = tmp_path_factory.mktemp("state")
-    heart = SimulatedPatient(4, script=(Episode(Rhythm.SINUS, 500.0), Episode(Rhythm.ECTOPY, 400.0)))
+    script = (Episode(Rhythm.SINUS, 400.0), Episode(Rhythm.ASYSTOLE, 6.0), Episode(Rhythm.ECTOPY, 400.0))
+    heart = SimulatedPatient(4, script=script)
     sugar: list[Chunk] = []
     for day in range(DAYS):
         # The course's last reading is the next day's first.
@@ -167,6 +168,9 @@ def test_the_heart_is_that_of_the_beats(built: Built, capsys: pytest.CaptureFixt
     assert at(heart, "ventricular_percent") == pytest.approx(100 * len(ventricular) / len(beats), abs=1e-4)
     assert len(ventricular) > 30
     assert 70 < at(heart, "mean_bpm") < 77
+    assert at(heart, "longest_interval_s") > 6
+    stopped = [event for event in built.events if event.rule in {"pause", "asystole"} and event.phase is Phase.START]
+    assert at(heart, "pauses") == len(stopped) > 0
     by_hour = at(heart, "by_hour")
     assert [at(hour, "hour") for hour in by_hour if at(hour, "bpm") is not None] == [10]
     assert at(by_hour, 10, "seen_percent") == pytest.approx(100 * len(seconds) / (DAYS * 3600), abs=0.01)
