@@ -21,9 +21,9 @@ CANDIDATES = 19
 class AlarmPrior:
     """Of one alarm: how readily it is given, and what that costs and brings in people at large.
 
-    An alarm is given where the logit of the event's probability is at least threshold + slope (x - pivot), with x the
-    reading plus `ahead` times its change since the one before, in tens of mg/dL: where the event may come with the next
-    reading there is no second chance, so less certainty is asked for; where there is time, more.
+    An alarm is given where the logit of the event's probability is at least threshold + slope (x - pivot), in tens of
+    mg/dL, with x where the last change leads in `ahead_min`, or by the next reading: where the event may come with that
+    one there is no second chance, so less certainty is asked for; where there is time, more.
     """
 
     limit_mg_dl: float
@@ -36,7 +36,7 @@ class AlarmPrior:
     """First candidate threshold, logit; the others follow `step` apart."""
     step: float
     slope: float
-    ahead: float
+    ahead_min: float
     pivot_mg_dl: float
     from_mg_dl: float
     to_mg_dl: float
@@ -71,13 +71,13 @@ LOW = AlarmPrior(
     per_day=1.0,
     lowest=-2.0,
     step=0.2,
-    slope=0.7,
-    ahead=1.2,
+    slope=0.4,
+    ahead_min=10.0,
     pivot_mg_dl=78.0,
     from_mg_dl=68.0,
     to_mg_dl=98.0,
     start_within=(0.05, 0.95),
-    aim=0.96,
+    aim=0.98,
     share_of_budget=0.7,
     most_of_budget=1.25,
     forget_days=60.0,
@@ -132,8 +132,8 @@ URGENT_LOW = AlarmPrior(
     per_day=0.5,
     lowest=-3.0,
     step=0.2,
-    slope=0.7,
-    ahead=1.2,
+    slope=0.4,
+    ahead_min=10.0,
     pivot_mg_dl=62.0,
     from_mg_dl=54.0,
     to_mg_dl=80.0,

@@ -78,7 +78,7 @@ def test_less_certainty_is_asked_for_where_the_next_reading_may_be_low() -> None
         personal.push(T0_NS, before, forecast(before))
         return personal.push(T0_NS + SLOT_NS, now, forecast(now)).low.start_at
 
-    assert start_at(90.0, 75.0) < start_at(80.0, 75.0) < start_at(90.0, 90.0)
+    assert start_at(84.0, 80.0) < start_at(80.0, 80.0) < start_at(90.0, 90.0)
 
 
 def test_without_a_forecast_or_with_an_unusable_one_no_alarm_begins_or_ends() -> None:
