@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from agent.scoring_glucose import Grid
 from agent.signal.glucose_window import UNIT_MG_DL
@@ -28,7 +29,7 @@ from models.training import card, export, glucose_card, glucose_figures
 from models.training.datasets import assert_disjoint
 from models.training.export import Exported
 from models.training.glucose_examples import Examples, altered, concatenate, plain_examples, sparse_examples
-from models.training.glucose_network import MEANS, OUTPUTS, GlucoseNetwork, Recipe, fit, outputs_of, parameters
+from models.training.glucose_network import MEANS, OUTPUTS, Recipe, fit, outputs_of, parameters
 from models.training.glucose_records import Person, folds, read_person, sites, subjects
 from models.training.glucose_scores import Calibration, HeldOut, calibrate, grids_of
 from models.training.packing import write_pack
@@ -69,7 +70,7 @@ def gather(people: Sequence[Person]) -> Gathered:
     )
 
 
-def taught(gathered: Gathered, held: frozenset[str], recipe: Recipe, seed: int, seeds: int) -> GlucoseNetwork:
+def taught(gathered: Gathered, held: frozenset[str], recipe: Recipe, seed: int, seeds: int) -> nn.Module:
     """A network that saw nobody of `held`; taught by `seeds` others that did not either."""
     plain, varied = gathered.plain.without(held), gathered.varied.without(held)
     assert_disjoint([set(np.unique(plain.patient).tolist()), set(held)])

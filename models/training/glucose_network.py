@@ -114,14 +114,15 @@ def fit(
     seed: int,
     teachers: Sequence[nn.Module] = (),
     report: Callable[[str], None] = lambda _: None,
-) -> GlucoseNetwork:
+    build: Callable[[Recipe], nn.Module] = GlucoseNetwork,
+) -> nn.Module:
     """A network fitted to examples; the same seed and machine give the same network.
 
     `varied`: altered examples of the same people, of which `altered_share` of a batch is made.
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    network = GlucoseNetwork(recipe)
+    network = build(recipe)
     pools = [(plain, 1.0 - recipe.altered_share if varied is not None else 1.0)]
     if varied is not None and recipe.altered_share:
         pools.append((varied, recipe.altered_share))
@@ -155,7 +156,7 @@ def fit(
         averaged.update_parameters(network)
         if (step + 1) % 500 == 0:
             report(f"step {step + 1}/{steps}: loss {loss.item():.3f}")
-    fitted: GlucoseNetwork = copy.deepcopy(averaged.module)
+    fitted: nn.Module = copy.deepcopy(averaged.module)
     fitted.eval()
     return fitted
 

@@ -239,7 +239,7 @@ def test_people_count_by_their_readings_or_less() -> None:
     assert draw_weights(examples, Recipe())[-1] == 0.0
 
 
-def learnt() -> tuple[Examples, GlucoseNetwork, GlucoseNetwork]:
+def learnt() -> tuple[Examples, torch.nn.Module, torch.nn.Module]:
     recipe = Recipe(epochs=12.0, stride=1, batch=128, averaging=0.9, width=32, layers=2, altered_share=0.2)
     people = [person(seed, f"P{seed}") for seed in range(4)]
     plain = concatenate([plain_examples(one) for one in people])
