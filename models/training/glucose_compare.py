@@ -109,21 +109,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder with glucose/SET/SUBJECT.csv")
     parser.add_argument("--fold", type=int, default=0, help="which part of the people is held out")
-    parser.add_argument("--epochs", type=float, default=Recipe().epochs)
+    parser.add_argument("--passes", type=float, default=Recipe().passes)
     options = parser.parse_args(arguments)
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     gathered = gather([read_person(options.data, dataset, name) for dataset, name in subjects()])
     held = folds(gathered.people, FOLDS, SEED)[options.fold]
-    train, test = gathered.plain.without(held), gathered.plain.of(held)
+    train, test = gathered.examples.without(held), gathered.examples.of(held)
     test = test.take(~is_sparse(test))
     say(f"{test.judged.sum()} readings of 5-minute sensors, fold {options.fold + 1}")
     say("| what | parameters | RMSE 30 | RMSE 60 | s |\n|---|---|---|---|---|")
     for name, outputs in (("last value", np.zeros((len(test), OUTPUTS), np.float32)), ("AR2", moves_of_ar2(test))):
         say("| {} | - | {:.2f} | {:.2f} | - |".format(name, *rmse(outputs, test)))
-    recipe = replace(Recipe(), epochs=options.epochs)
+    recipe = replace(Recipe(), passes=options.passes)
     for name, build in KINDS.items():
         start = time.monotonic()
-        network = fit(train, None, recipe, SEED, build=build)
+        network = fit(train, recipe, SEED, build=build)
         errors = rmse(outputs_of(network, test), test)
         say(
             "| {} | {} | {:.2f} | {:.2f} | {:.0f} |".format(
