@@ -20,7 +20,7 @@ from agent.demo.truth import Heard
 from firmware_bridge.chunk import NS_PER_S, Chunk
 
 STYLE = {"high": "bold white on red", "medium": "bold black on yellow", "low": "bold black on cyan"}
-VITAL_NAME = {"hr": "heart rate", "cgm": "glucose"}
+VITAL_NAME = {"hr": "heart rate", "glucose": "glucose"}
 VITAL_UNIT = {"1/min": "/min"}
 TRACE_S = 6.0
 TRACE_ROWS = 6

@@ -10,7 +10,7 @@ import logging
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -130,7 +130,16 @@ async def _send(programme: Programme, display: Display, sensor: MqttConnection, 
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(publish_chunks(sensor, shown(programme.ecg_chunks(t0_ns))), name="ecg")
         if programme.cgm_chunks is not None:
-            tasks.create_task(publish_chunks(sensor, programme.cgm_chunks(t0_ns)), name="cgm")
+            tasks.create_task(_send_readings(list(programme.cgm_chunks(t0_ns)), sensor, t0_ns), name="cgm")
+
+
+async def _send_readings(readings: Sequence[Chunk], sensor: MqttConnection, t0_ns: int) -> None:
+    """As a sensor does when it connects: what it has stored at once, in order; then each as it is measured."""
+    await publish_chunks(sensor, (one for one in readings if one.t0_ns < t0_ns), speed=None)
+    for one in readings:
+        if one.t0_ns >= t0_ns:
+            await asyncio.sleep(max(0.0, (one.t0_ns - time.time_ns()) / NS_PER_S))
+            await publish_chunks(sensor, [one])
 
 
 async def _advance(display: Display, t0_ns: int) -> None:

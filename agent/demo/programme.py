@@ -19,7 +19,12 @@ from firmware_bridge.chunk import NS_PER_S, Chunk, Stream
 PATIENT = "demo-patient"
 DEVICE = "chest-strap"
 CGM_DEVICE = "glucose-sensor"
-CGM_INTERVAL_S = 15.0
+CGM_INTERVAL_S = 300.0
+GLUCOSE_COURSE = ((0.0, 150.0), (2.6, 142.0), (3.4, 56.0))
+"""(hour, mg/dL): up to where it falls, of which GLUCOSE_READINGS are played."""
+GLUCOSE_READINGS = 38
+GLUCOSE_NOW_S = 18.0
+"""When the last of them is measured: those before were stored, and come at once when the sensor connects."""
 CHUNK_S = 0.5
 RECORD_S = 60.0
 SEED = 1
@@ -64,6 +69,7 @@ class Programme:
     """From the time of the first sample, UTC ns."""
     cgm: Stream | None = None
     cgm_chunks: Callable[[int], Iterator[Chunk]] | None = None
+    """Readings; those from before the first sample of the ECG were stored in the sensor."""
     phases: tuple[tuple[float, str], ...] = ()
     """(from when, what happens)"""
     expected: tuple[Expected, ...] | None = None
@@ -79,9 +85,9 @@ def scripted(seconds: float | None) -> Programme:
     """The virtual patient's script, cut or lengthened with a normal rhythm to `seconds` where they are given."""
     patient = SimulatedPatient(SEED, script=_fitted(DEMO_SCRIPT, seconds))
     stream = patient.stream(PATIENT, DEVICE)
-    # An hour of slow course, played in the readings of a few minutes: what counts here is that it arrives.
-    readings = cgm_readings(SEED, ((0.0, 108.0), (1.0, 114.0)), interval_s=CGM_INTERVAL_S)
-    shown = [reading for reading in readings if reading.t_s < patient.duration_s]
+    readings = cgm_readings(SEED, GLUCOSE_COURSE, interval_s=CGM_INTERVAL_S)[:GLUCOSE_READINGS]
+    shown = [replace(one, t_s=one.t_s - readings[-1].t_s + GLUCOSE_NOW_S) for one in readings]
+    shown = [reading for reading in shown if reading.t_s < patient.duration_s]
     cgm = next(cgm_chunks(shown, PATIENT, CGM_DEVICE, interval_s=CGM_INTERVAL_S)).stream
     return Programme(
         title="a simulated patient",
@@ -91,8 +97,15 @@ def scripted(seconds: float | None) -> Programme:
         cgm=cgm,
         cgm_chunks=lambda t0_ns: cgm_chunks(shown, PATIENT, CGM_DEVICE, t0_ns=t0_ns, interval_s=CGM_INTERVAL_S),
         phases=tuple((episode.start_s, PLAIN_WORDS[episode.rhythm]) for episode in patient.episodes),
-        expected=expected_alarms(patient),
+        expected=_expected(patient),
     )
+
+
+def _expected(patient: SimulatedPatient) -> tuple[Expected, ...]:
+    """What the heart's script calls for, and a word about the glucose before it is low."""
+    low = Expected("predicted_low", GLUCOSE_NOW_S, GLUCOSE_NOW_S + 3.0)
+    found = [*expected_alarms(patient), *([low] if low.due_s <= patient.duration_s else [])]
+    return tuple(sorted(found, key=lambda one: one.onset_s))
 
 
 def _fitted(script: tuple[Episode, ...], seconds: float | None) -> list[Episode]:

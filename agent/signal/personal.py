@@ -59,10 +59,11 @@ class _Alarm:
     """Start of an event that is not confirmed yet."""
     onset_score: float = -99.0
 
-    def margin(self, mg_dl: float, step: float) -> float:
-        """How much more certainty than at the pivot this reading asks for, logit; `step` mg/dL from one to the next."""
+    def margin(self, mg_dl: float, step: float, interval_ns: int) -> float:
+        """How much more certainty than at the pivot this reading asks for, logit; `step` mg/dL in five minutes."""
         prior = self.prior
-        x = min(max(mg_dl + prior.ahead * step, prior.from_mg_dl), prior.to_mg_dl)
+        steps = max(prior.ahead_min * MIN_NS, interval_ns) / SLOT_NS
+        x = min(max(mg_dl + step * steps, prior.from_mg_dl), prior.to_mg_dl)
         return prior.slope * (x - prior.pivot_mg_dl) / 10.0
 
     def score(self, t_ns: int, mg_dl: float, logit: float, margin: float) -> float:
@@ -206,8 +207,9 @@ class PersonalCalibration:
         logits = (_logit(forecast.p_low) - away, _logit(forecast.p_urgent_low) - away)
         high = _logit(forecast.p_high) + min(max(CORRECTION_SAYS * change[0], -LESS_LIKELY_MOST), LIKELIER_MOST)
         scores, notified, risks = [-99.0, -99.0], [0, 0], []
+        interval_ns = self.outcomes.interval_ns()
         for alarm, logit in zip((self.low, self.urgent_low), logits, strict=True):
-            margin = alarm.margin(mg_dl, steps[0] * self.outcomes.interval_ns() / SLOT_NS)
+            margin = alarm.margin(mg_dl, steps[0], interval_ns)
             if not forecast.usable:
                 risks.append(Risk(_probability(logit + alarm.shift.used)))
                 continue

@@ -3,8 +3,8 @@
 Every candidate threshold keeps its own account of the notifications that it would have given (one, and again after
 SNOOZE while it lasts), of those that came to nothing, and of the events that it would have announced. All accounts
 forget, and start as those of people at large. The threshold in use is the lowest whose false alarms a day stay within
-the target; it never goes where fewer than SENSITIVITY_FLOOR of the recent events would have been announced, it moves
-slowly, and more slowly towards fewer alarms than towards more.
+the target; it never goes where too few of the recent events would have been announced, and it moves slowly, more slowly
+towards fewer alarms than towards more.
 
 The target lies between the budget and what this person would get at the threshold of people at large: people who have
 many lows are allowed somewhat more, people with few use somewhat less.
@@ -32,16 +32,10 @@ HOLD_NS = 27 * MIN_NS
 HOLD_DROP = 1.0
 """... which is so much lower a logit."""
 SENSITIVITY_FLOOR = 0.85
-SHARE_OF_BUDGET = 0.8
-"""Of the way, in logarithms, from the person's own rate to the budget."""
-MOST_OF_BUDGET = 1.15
-FORGET_DAYS = 30.0
-"""Accounts halve in so many days of readings ..."""
-PRIOR_DAYS = 4.0
-"""... and those of people at large count as so many days, ..."""
-PRIOR_EVENTS = 4.0
-"""... and so many events."""
-RISE_A_DAY = 0.25
+"""Of the recent events so many must be announced; or, where even the threshold of people at large announces few ..."""
+FLOOR_SHARE = 0.9
+"""... so much of what that one announces."""
+RISE_A_DAY = 0.5
 FALL_A_DAY = 1.0
 """Logits that the threshold moves in a day, towards fewer and towards more alarms."""
 RATES_FROM = 1e-3
@@ -100,8 +94,8 @@ class AlarmBudget:
     def move(self) -> None:
         """Forget, and move the threshold to where the accounts want it."""
         days, self.due_days = self.due_days, 0.0
-        keep = 0.5 ** (days / FORGET_DAYS)
-        ages, seen = PRIOR_DAYS * (1.0 - keep), PRIOR_EVENTS * (1.0 - keep)
+        keep = 0.5 ** (days / self.prior.forget_days)
+        ages, seen = self.prior.prior_days * (1.0 - keep), self.prior.prior_events * (1.0 - keep)
         self.false = (self.false * keep + ages * self._prior_rates()).astype(np.float32)
         self.days = self.days * keep + ages
         self.announced = (self.announced * keep + seen * np.array(self.prior.sensitivity)).astype(np.float32)
@@ -111,15 +105,15 @@ class AlarmBudget:
 
     def wanted(self) -> float:
         """The threshold that the accounts ask for, logit."""
-        fewer = -np.log(np.minimum.accumulate(self.false.astype(np.float64) / self.days))
-        usual = float(np.interp(self.usual(), self._grid, fewer))
-        share = math.exp(-(1.0 - SHARE_OF_BUDGET) * (usual + math.log(self.per_day)))
-        target = self.per_day * min(share, MOST_OF_BUDGET)
+        fewer = -np.log(self._rates())
+        usual = self.usual()
+        aim = self.per_day * self.prior.aim
+        above = -float(np.interp(usual, self._grid, fewer)) - math.log(aim)
+        target = aim * min(math.exp((1.0 - self.prior.share_of_budget) * above), self.prior.most_of_budget)
         wanted = float(np.interp(-math.log(target), fewer, self._grid))
-        found = np.minimum.accumulate(self.announced.astype(np.float64) / self.events)
-        if found[0] <= SENSITIVITY_FLOOR:
-            return self.prior.lowest
-        return min(wanted, float(np.interp(-SENSITIVITY_FLOOR, -found, self._grid)))
+        found = self._found()
+        floor = min(SENSITIVITY_FLOOR, FLOOR_SHARE * float(np.interp(usual, self._grid, found)))
+        return min(wanted, float(np.interp(-floor, -found, self._grid)))
 
     def usual(self) -> float:
         """The threshold at which people at large have as many false alarms as this budget allows, logit."""
@@ -127,13 +121,19 @@ class AlarmBudget:
 
     def false_per_day(self) -> float:
         """False alarms a day that this person would have had of late at the threshold in use."""
-        rates = np.minimum.accumulate(self.false.astype(np.float64) / self.days)
-        return float(np.interp(self.threshold, self._grid, rates))
+        return float(np.interp(self.threshold, self._grid, self._rates()))
 
     def sensitivity(self) -> float:
         """Share of this person's events of late that the threshold in use would have announced."""
-        found = np.minimum.accumulate(self.announced.astype(np.float64) / self.events)
-        return float(np.interp(self.threshold, self._grid, found))
+        return float(np.interp(self.threshold, self._grid, self._found()))
+
+    def _rates(self) -> Float64:
+        """(CANDIDATES,) false alarms a day of late; a higher threshold has no more."""
+        return np.minimum.accumulate(self.false.astype(np.float64) / self.days)
+
+    def _found(self) -> Float64:
+        """(CANDIDATES,) share of the events of late that was announced."""
+        return np.minimum.accumulate(self.announced.astype(np.float64) / self.events)
 
     def _prior_rates(self) -> Float64:
         return np.maximum(np.array(self.prior.false_per_day, np.float64), RATES_FROM)
@@ -145,10 +145,10 @@ def new_budget(prior: AlarmPrior, per_day: float) -> AlarmBudget:
         prior,
         per_day,
         0.0,
-        (PRIOR_DAYS * np.maximum(np.array(prior.false_per_day), RATES_FROM)).astype(np.float32),
-        PRIOR_DAYS,
-        (PRIOR_EVENTS * np.array(prior.sensitivity)).astype(np.float32),
-        PRIOR_EVENTS,
+        (prior.prior_days * np.maximum(np.array(prior.false_per_day), RATES_FROM)).astype(np.float32),
+        prior.prior_days,
+        (prior.prior_events * np.array(prior.sensitivity)).astype(np.float32),
+        prior.prior_events,
         np.full(CANDIDATES, NEVER_NS, np.int64),
     )
     out.threshold = out.usual()

@@ -21,9 +21,9 @@ CANDIDATES = 19
 class AlarmPrior:
     """Of one alarm: how readily it is given, and what that costs and brings in people at large.
 
-    An alarm is given where the logit of the event's probability is at least threshold + slope (x - pivot), with x the
-    reading plus `ahead` times its change since the one before, in tens of mg/dL: where the event may come with the next
-    reading there is no second chance, so less certainty is asked for; where there is time, more.
+    An alarm is given where the logit of the event's probability is at least threshold + slope (x - pivot), in tens of
+    mg/dL, with x where the last change leads in `ahead_min`, or by the next reading: where the event may come with that
+    one there is no second chance, so less certainty is asked for; where there is time, more.
     """
 
     limit_mg_dl: float
@@ -36,13 +36,25 @@ class AlarmPrior:
     """First candidate threshold, logit; the others follow `step` apart."""
     step: float
     slope: float
-    ahead: float
+    ahead_min: float
     pivot_mg_dl: float
     from_mg_dl: float
     to_mg_dl: float
     """x is held inside these two."""
     start_within: tuple[float, float]
     """The probability at which an alarm starts never leaves this band."""
+    aim: float
+    """The budget is aimed at after this factor, for it is held against rates of the past ..."""
+    share_of_budget: float
+    """... and so much of the way, in logarithms, from what this person would get at that of people at large."""
+    most_of_budget: float
+    """At most so many budgets."""
+    forget_days: float
+    """A person's accounts halve in so many days of readings ..."""
+    prior_days: float
+    """... those of people at large count as so many days, ..."""
+    prior_events: float
+    """... and so many events."""
     false_per_day: tuple[float, ...]
     """(CANDIDATES,) false notifications a day at each candidate."""
     sensitivity: tuple[float, ...]
@@ -53,60 +65,43 @@ class AlarmPrior:
         return np.arange(CANDIDATES, dtype=np.float64) * self.step + self.lowest
 
 
+_LOW_FALSE = (
+    2.3349, 2.1116, 1.9025, 1.7123, 1.5332, 1.3678, 1.2084, 1.0664, 0.921, 0.792,
+    0.6794, 0.5788, 0.4735, 0.3886, 0.3115, 0.2416, 0.1711, 0.1166, 0.0769,
+)  # fmt: skip
+_LOW_FOUND = (
+    0.9911, 0.9906, 0.9887, 0.9857, 0.9832, 0.9803, 0.9743, 0.966, 0.9591, 0.9472,
+    0.9304, 0.9048, 0.8707, 0.8273, 0.7745, 0.6887, 0.5984, 0.4943, 0.3897,
+)  # fmt: skip
+_URGENT_FALSE = (
+    1.0216, 0.9339, 0.8561, 0.7796, 0.7054, 0.6408, 0.5771, 0.5168, 0.462, 0.4135,
+    0.3571, 0.3153, 0.2727, 0.2322, 0.1929, 0.155, 0.1187, 0.0907, 0.0669,
+)  # fmt: skip
+_URGENT_FOUND = (
+    0.9831, 0.9809, 0.9767, 0.9682, 0.9682, 0.9576, 0.9534, 0.9513, 0.9492, 0.9407,
+    0.9131, 0.8835, 0.8432, 0.8093, 0.7542, 0.6907, 0.6229, 0.553, 0.4682,
+)  # fmt: skip
+
 LOW = AlarmPrior(
     limit_mg_dl=70.0,
     within_min=30.0,
     per_day=1.0,
     lowest=-2.0,
     step=0.2,
-    slope=0.5,
-    ahead=1.2,
+    slope=0.45,
+    ahead_min=9.0,
     pivot_mg_dl=78.0,
     from_mg_dl=68.0,
     to_mg_dl=98.0,
     start_within=(0.05, 0.95),
-    false_per_day=(
-        2.1477,
-        1.9429,
-        1.7538,
-        1.5623,
-        1.3916,
-        1.2319,
-        1.0805,
-        0.9442,
-        0.8166,
-        0.7033,
-        0.6034,
-        0.4958,
-        0.4023,
-        0.3238,
-        0.2469,
-        0.1814,
-        0.1286,
-        0.0825,
-        0.0525,
-    ),
-    sensitivity=(
-        0.9827,
-        0.9808,
-        0.9803,
-        0.9773,
-        0.9739,
-        0.9699,
-        0.9635,
-        0.9551,
-        0.9428,
-        0.925,
-        0.9053,
-        0.8732,
-        0.8268,
-        0.775,
-        0.6976,
-        0.6043,
-        0.5067,
-        0.4026,
-        0.2975,
-    ),
+    aim=0.95,
+    share_of_budget=0.5,
+    most_of_budget=1.4,
+    forget_days=60.0,
+    prior_days=8.0,
+    prior_events=4.0,
+    false_per_day=_LOW_FALSE,
+    sensitivity=_LOW_FOUND,
 )
 URGENT_LOW = AlarmPrior(
     limit_mg_dl=54.01,
@@ -115,53 +110,19 @@ URGENT_LOW = AlarmPrior(
     lowest=-3.0,
     step=0.2,
     slope=0.4,
-    ahead=1.2,
+    ahead_min=10.0,
     pivot_mg_dl=62.0,
     from_mg_dl=54.0,
     to_mg_dl=80.0,
     start_within=(0.03, 0.95),
-    false_per_day=(
-        1.005,
-        0.9153,
-        0.8319,
-        0.7593,
-        0.6927,
-        0.6284,
-        0.5665,
-        0.5061,
-        0.4487,
-        0.397,
-        0.3403,
-        0.2935,
-        0.2522,
-        0.2143,
-        0.1701,
-        0.1355,
-        0.1055,
-        0.0735,
-        0.0511,
-    ),
-    sensitivity=(
-        0.981,
-        0.9789,
-        0.9725,
-        0.9704,
-        0.9598,
-        0.9577,
-        0.9556,
-        0.9514,
-        0.9429,
-        0.926,
-        0.907,
-        0.8732,
-        0.8203,
-        0.7611,
-        0.7125,
-        0.6279,
-        0.5391,
-        0.4884,
-        0.408,
-    ),
+    aim=1.0,
+    share_of_budget=0.3,
+    most_of_budget=1.5,
+    forget_days=120.0,
+    prior_days=30.0,
+    prior_events=8.0,
+    false_per_day=_URGENT_FALSE,
+    sensitivity=_URGENT_FOUND,
 )
 HIGH_START_AT = 0.5
 HIGH_END_BELOW = 0.35

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from agent.signal.outlook import Expected, Forecast, Outlook
 from agent.signal.personal import PersonalCalibration
-from agent.signal.personal_alarm import SENSITIVITY_FLOOR, Shift, new_budget
+from agent.signal.personal_alarm import FALL_A_DAY, RISE_A_DAY, SENSITIVITY_FLOOR, Shift, new_budget
 from agent.signal.personal_drift import Drift
 from agent.signal.personal_forecast import MOST_MG_DL, WIDEN_MOST, ForecastFit
 from agent.signal.personal_population import LOW, URGENT_LOW
@@ -78,7 +78,7 @@ def test_less_certainty_is_asked_for_where_the_next_reading_may_be_low() -> None
         personal.push(T0_NS, before, forecast(before))
         return personal.push(T0_NS + SLOT_NS, now, forecast(now)).low.start_at
 
-    assert start_at(90.0, 75.0) < start_at(80.0, 75.0) < start_at(90.0, 90.0)
+    assert start_at(84.0, 80.0) < start_at(80.0, 80.0) < start_at(90.0, 90.0)
 
 
 def test_without_a_forecast_or_with_an_unusable_one_no_alarm_begins_or_ends() -> None:
@@ -391,11 +391,23 @@ def test_the_threshold_rises_slowly_and_falls_faster() -> None:
     start = rising.threshold
     for _ in range(4 * A_DAY):
         rising.settle(0b111111111111, came=False, days=1 / A_DAY)
-    assert 0.0 < rising.threshold - start <= 4 * 0.25 + 1e-6
-    for _ in range(40):
-        falling.settle(0, came=False, days=1 / A_DAY)
-        falling.happened(-9.0)
-    assert -0.2 <= falling.threshold - start < 0.0
+    assert 0.0 < rising.threshold - start <= 4 * RISE_A_DAY + 1e-6
+    for _ in range(8):
+        before = falling.threshold
+        for _ in range(A_DAY):
+            falling.settle(0, came=False, days=1 / A_DAY)
+        assert -FALL_A_DAY - 1e-6 <= falling.threshold - before <= 0.0
+    assert falling.threshold < start - 0.1
+
+
+def test_the_budget_never_costs_more_events_than_the_floor_allows() -> None:
+    held = new_budget(LOW, 1.0)
+    for i in range(30 * A_DAY):
+        held.settle(0b1111111111111111111, came=False, days=1 / A_DAY)
+        if i % 50 == 0:
+            held.happened(0.0)
+    assert held.false_per_day() > 100
+    assert held.sensitivity() >= SENSITIVITY_FLOOR - 1e-3
 
 
 def test_drift_says_growing_errors_and_more_lows_and_takes_it_back() -> None:

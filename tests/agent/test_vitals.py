@@ -41,7 +41,7 @@ def test_the_newest_reading_comes_with_its_trend_and_what_is_expected(falling: P
     assert message.trend == trend(message.rate_per_min)
     assert message.expected is not None
     assert [one.minutes for one in message.expected] == [30, 60]
-    assert message.expected[0].value < message.value
+    assert all(one.low < one.value < one.high for one in message.expected)
 
 
 def test_it_is_kept_for_those_who_come_later_as_long_as_it_can_be_of_now(falling: PatientState) -> None:
