@@ -27,8 +27,8 @@ from models.pack import PACKS, load, verify
 from models.training import card, export, glucose_card, glucose_figures
 from models.training.datasets import assert_disjoint
 from models.training.export import Exported
-from models.training.glucose_examples import Examples, altered, concatenate, plain_examples, sparse_examples
-from models.training.glucose_network import MEANS, OUTPUTS, GlucoseNetwork, Recipe, fit, outputs_of, parameters
+from models.training.glucose_examples import Examples, concatenate, examples_of
+from models.training.glucose_network import MEANS, OUTPUTS, Recipe, fit, outputs_of, parameters
 from models.training.glucose_records import Person, folds, read_person, sites, subjects
 from models.training.glucose_scores import Calibration, HeldOut, calibrate, grids_of
 from models.training.packing import write_pack
@@ -38,8 +38,6 @@ Float32 = npt.NDArray[np.float32]
 
 SEED = 30
 FOLDS = 6
-SEEDS = 0
-"""Networks of other seeds that teach each one that counts."""
 CALIBRATION_ROWS = 4096
 FAR_MG_DL = 80.0
 SAMPLE = 20_000
@@ -47,11 +45,10 @@ SAMPLE = 20_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Gathered:
-    """All examples there are."""
+    """All readings there are."""
 
-    plain: Examples
-    varied: Examples
-    """Of the same people as if with other sensors; only learnt from."""
+    examples: Examples
+    """Person by person, in the order of `grids`."""
     grids: dict[str, Grid]
 
     @property
@@ -61,39 +58,26 @@ class Gathered:
 
 def gather(people: Sequence[Person]) -> Gathered:
     """Everybody's readings with what the agent would have known at each."""
-    rng = np.random.default_rng(SEED)
-    return Gathered(
-        concatenate([plain_examples(person) for person in people]),
-        concatenate([sparse_examples(altered(person, rng), rng) for person in people]),
-        grids_of(people),
-    )
+    return Gathered(concatenate([examples_of(person) for person in people]), grids_of(people))
 
 
-def taught(gathered: Gathered, held: frozenset[str], recipe: Recipe, seed: int, seeds: int) -> GlucoseNetwork:
-    """A network that saw nobody of `held`; taught by `seeds` others that did not either."""
-    plain, varied = gathered.plain.without(held), gathered.varied.without(held)
-    assert_disjoint([set(np.unique(plain.patient).tolist()), set(held)])
-    teachers = [fit(plain, varied, replace(recipe, taught=0.0), 1000 * seed + k) for k in range(seeds)]
-    return fit(plain, varied, recipe, seed, teachers)
-
-
-def cross_validate(
-    gathered: Gathered, groups: Sequence[frozenset[str]], recipe: Recipe, seeds: int, name: str
-) -> HeldOut:
+def cross_validate(gathered: Gathered, groups: Sequence[frozenset[str]], recipe: Recipe, name: str) -> HeldOut:
     """Everybody's readings, answered by networks fitted without them, in float and in 8 bit."""
     assert_disjoint([set(group) for group in groups])
-    everybody = gathered.plain
+    everybody = gathered.examples
     full = np.zeros((len(everybody), OUTPUTS), dtype=np.float32)
     quantized = np.zeros_like(full)
     for number, held in enumerate(groups):
         start = time.monotonic()
-        network = taught(gathered, held, recipe, SEED + number, seeds)
+        train = everybody.without(held)
+        network = fit(train, recipe, SEED + number)
         rows = np.isin(everybody.patient, sorted(held))
         test = everybody.take(rows)
+        assert_disjoint([set(np.unique(train.patient).tolist()), set(np.unique(test.patient).tolist())])
         full[rows] = outputs_of(network, test)
         with tempfile.TemporaryDirectory() as folder:
             exported = Exported(Path(folder), "glucose")
-            calibration = calibration_rows(everybody.without(held)).inputs
+            calibration = calibration_rows(train).inputs
             export_float(network, calibration, exported.path("onnx-float"))
             quantize(exported.path("onnx-float"), calibration, exported.path("onnx"))
             quantized[rows] = export.run(exported, "onnx", test.inputs)
@@ -156,27 +140,26 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="few people and steps: to see that it works")
     options = parser.parse_args(arguments)
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    recipe = replace(Recipe(), epochs=1.0, averaging=0.9) if options.quick else Recipe()
-    seeds = 0 if options.quick else SEEDS
+    recipe = replace(Recipe(), passes=0.5, averaging=0.9) if options.quick else Recipe()
 
     start = time.monotonic()
     named = list(subjects())[:: 6 if options.quick else 1]
     gathered = gather([read_person(options.data, dataset, name) for dataset, name in named])
-    say(f"{len(gathered.plain)} readings, {len(gathered.varied)} altered, after {time.monotonic() - start:.0f} s")
+    say(f"{len(gathered.examples)} readings after {time.monotonic() - start:.0f} s")
     groups = folds(gathered.people, 2 if options.quick else FOLDS, SEED)
-    held_out = cross_validate(gathered, groups, recipe, seeds, "fold")
+    held_out = cross_validate(gathered, groups, recipe, "fold")
     calibration = calibrate(held_out)
-    other_site = cross_validate(gathered, sites(gathered.people), recipe, seeds, "site")
+    other_site = cross_validate(gathered, sites(gathered.people), recipe, "site")
     if options.answers:
         options.answers.mkdir(parents=True, exist_ok=True)
         write_answers(options.answers / "folds.npz", held_out, calibration)
         write_answers(options.answers / "sites.npz", other_site, calibration)
-    network = taught(gathered, frozenset(), recipe, SEED, seeds)
+    network = fit(gathered.examples, recipe, SEED, say)
     with tempfile.TemporaryDirectory() as folder:
-        exported = export.export_all(network, calibration_rows(gathered.plain).inputs, Path(folder), "glucose")
+        exported = export.export_all(network, calibration_rows(gathered.examples).inputs, Path(folder), "glucose")
         rng = np.random.default_rng(SEED)
-        judged = np.flatnonzero(gathered.plain.judged)
-        sample = gathered.plain.take(rng.choice(judged, SAMPLE // (10 if options.quick else 1)))
+        judged = np.flatnonzero(gathered.examples.judged)
+        sample = gathered.examples.take(rng.choice(judged, SAMPLE // (10 if options.quick else 1)))
         trial = glucose_card.Trial(
             command="python -m models.training.glucose --data DIR" + (" --quick" if options.quick else ""),
             seed=SEED,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ from agent.scoring_glucose import Grid
 from agent.scoring_glucose_events import LE54_20, LT70_30
 from agent.signal.glucose_window import prepare_each
 from agent.signal.outlook import HIGH_MG_DL, HORIZONS_MIN
-from models.training.glucose_records import LONG_INTERVAL_S, Person
+from models.training.glucose_records import Person
 from models.vocabulary import GLUCOSE_LABELS
 
 Float32 = npt.NDArray[np.float32]
@@ -84,59 +84,23 @@ def concatenate(parts: Sequence[Examples]) -> Examples:
     return Examples(*(np.concatenate([getattr(one, part.name) for one in parts]) for part in fields(Examples)))
 
 
-def plain_examples(person: Person) -> Examples:
+def examples_of(person: Person) -> Examples:
     """Every reading that stands for a slot, with the history that the agent would have had."""
-    return _examples(person, np.ones(len(person.times_ns), dtype=np.bool_))
-
-
-def sparse_examples(person: Person, rng: np.random.Generator) -> Examples:
-    """The person as if with a worse sensor: every third reading kept, or a random share of them.
-
-    What came is told by all readings; only the histories are thinner.
-    """
-    shown = np.zeros(len(person.times_ns), dtype=np.bool_)
-    if rng.random() < 0.5:
-        shown[int(rng.integers(3)) :: 3] = True
-    else:
-        # Readings go missing in runs, as when a phone is out of reach.
-        share = rng.uniform(0.3, 0.9)
-        runs = np.repeat(rng.random(len(shown) // 4 + 1) < share, 4)[: len(shown)]
-        shown = runs & (rng.random(len(shown)) < 0.95)
-    return _examples(person, shown)
-
-
-def altered(person: Person, rng: np.random.Generator) -> Person:
-    """The person with a sensor that is up to 8 % off, and a little noise that lasts a quarter of an hour."""
-    gain, offset = rng.uniform(0.92, 1.08), rng.normal(0.0, 3.0)
-    noise = rng.normal(size=len(person.mg_dl) + 2)
-    slow = (noise[2:] + noise[1:-1] + noise[:-2]) * rng.choice([0.0, 0.5, 1.0])
-    value = np.clip(person.mg_dl * gain + offset + slow, 40.0, 400.0)
-    # Where the sensor's range ends, it ends for the altered reading too.
-    return replace(person, mg_dl=np.where((person.mg_dl <= 40.0) | (person.mg_dl >= 400.0), person.mg_dl, value))
-
-
-def _examples(person: Person, shown: Bools) -> Examples:
     grid = person.grid
-    seen = np.flatnonzero(shown)
-    signal, context = prepare_each(person.times_ns[seen], person.mg_dl[seen])
-    standing = np.zeros(len(shown), dtype=np.int64) - 1
-    standing[grid.reading] = np.arange(len(grid.reading))
-    asked = standing[seen] >= 0
-    place = standing[seen][asked]
-    change = np.stack([grid.ahead(minutes) - grid.mg_dl for minutes in HORIZONS_MIN], axis=1)
+    signal, context = prepare_each(person.times_ns, person.mg_dl)
     event, counted, imminent = _events(grid)
     return Examples(
-        np.full(len(place), person.patient),
-        person.times_ns[seen][asked],
-        grid.mg_dl[place],
-        signal[asked].astype(np.float16),
-        context[asked],
-        change[place].astype(np.float32),
-        event[place],
-        counted[place],
-        imminent[place],
-        grid.usable[place],
-        grid.interval_slots[place],
+        np.full(len(grid.slot), person.patient),
+        person.times_ns[grid.reading],
+        grid.mg_dl,
+        signal[grid.reading].astype(np.float16),
+        context[grid.reading],
+        np.stack([grid.ahead(minutes) - grid.mg_dl for minutes in HORIZONS_MIN], axis=1).astype(np.float32),
+        event,
+        counted,
+        imminent,
+        grid.usable,
+        grid.interval_slots,
     )
 
 
@@ -157,5 +121,5 @@ def _events(grid: Grid) -> tuple[Bools, Bools, Bools]:
 
 def is_sparse(examples: Examples) -> Bools:
     """(n,) whether a sensor of 15 minutes was worn."""
-    sparse: Bools = examples.interval_slots > LONG_INTERVAL_S / 600.0
+    sparse: Bools = examples.interval_slots > 1
     return sparse

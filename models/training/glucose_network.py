@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,6 @@ from agent.signal.outlook import HORIZONS_MIN
 from models.training.glucose_examples import LABELS, Examples
 
 Float32 = npt.NDArray[np.float32]
-Float64 = npt.NDArray[np.float64]
 
 MEANS = [1, 4]
 LOWS, HIGHS = [0, 3], [2, 5]
@@ -32,10 +31,8 @@ LARGEST = 8.0
 class Recipe:
     """Everything that decides how a network is fitted, besides the examples."""
 
-    epochs: float = 5.0
-    """Passes over as many examples as there are, drawn by weight."""
-    stride: int = 2
-    """Of a person's readings one in so many is drawn from; neighbours tell the same."""
+    passes: float = 2.5
+    """Readings drawn, for every one there is: neighbours tell nearly the same."""
     batch: int = 1024
     learning_rate: float = 3e-3
     weight_decay: float = 0.01
@@ -44,17 +41,10 @@ class Recipe:
     """Noise on the inputs, about that of their 8 bits."""
     width: int = 128
     layers: int = 3
-    dropout: float = 0.0
-    crowding: float = 0.0
-    """A person's n examples count as n ** (1 - crowding)."""
-    altered_share: float = 0.0
-    """Of the examples drawn, how many are of people as if with another sensor."""
     interval_loss: float = 2.0
     event_loss: float = 1.5
     imminent: float = 3.0
     """How much more an event counts that came within 10 minutes: one that is missed then is missed for good."""
-    taught: float = 0.0
-    """Of the loss on forecasts and events, the share that asks for what the teachers say instead of what came."""
 
 
 class GlucoseNetwork(nn.Module):  # type: ignore[misc]  # torch is not followed by mypy
@@ -66,8 +56,6 @@ class GlucoseNetwork(nn.Module):  # type: ignore[misc]  # torch is not followed 
         body: list[nn.Module] = []
         for _ in range(recipe.layers):
             body += [nn.Linear(inputs, recipe.width), nn.BatchNorm1d(recipe.width), nn.ReLU()]
-            if recipe.dropout:
-                body.append(nn.Dropout(recipe.dropout))
             inputs = recipe.width
         self.body = nn.Sequential(*body)
         self.head = nn.Linear(recipe.width, OUTPUTS)
@@ -98,36 +86,19 @@ def loss_of(
     return loss + 0.05 * functional.relu(outputs.abs() - LARGEST).square().sum(1).mean()
 
 
-def draw_weights(examples: Examples, recipe: Recipe) -> Float64:
-    """How likely each example is to be drawn; those without anything to learn never are."""
-    _, person, number = np.unique(examples.patient, return_inverse=True, return_counts=True)
-    weight = number[person].astype(np.float64) ** -recipe.crowding
-    weight[~np.isfinite(examples.change).any(axis=1)] = 0.0
-    shares: Float64 = weight / weight.sum()
-    return shares
-
-
 def fit(
-    plain: Examples,
-    varied: Examples | None,
+    examples: Examples,
     recipe: Recipe,
     seed: int,
-    teachers: Sequence[nn.Module] = (),
     report: Callable[[str], None] = lambda _: None,
-) -> GlucoseNetwork:
-    """A network fitted to examples; the same seed and machine give the same network.
-
-    `varied`: altered examples of the same people, of which `altered_share` of a batch is made.
-    """
+    build: Callable[[Recipe], nn.Module] = GlucoseNetwork,
+) -> nn.Module:
+    """A network fitted to `examples`; the same seed and machine give the same network."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    network = GlucoseNetwork(recipe)
-    pools = [(plain, 1.0 - recipe.altered_share if varied is not None else 1.0)]
-    if varied is not None and recipe.altered_share:
-        pools.append((varied, recipe.altered_share))
-    cumulative = [np.cumsum(draw_weights(pool, recipe)) for pool, _ in pools]
-    number = [round(share * recipe.batch) for _, share in pools]
-    steps = max(2, round(recipe.epochs * len(plain) / recipe.stride / recipe.batch))
+    network = build(recipe)
+    known = np.flatnonzero(np.isfinite(examples.change).any(axis=1))
+    steps = max(2, round(recipe.passes * len(known) / recipe.batch))
     optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=steps, pct_start=0.1)
     averaged = torch.optim.swa_utils.AveragedModel(
@@ -135,19 +106,12 @@ def fit(
     )
     network.train()
     for step in range(steps):
-        parts = [
-            _batch(pool, np.searchsorted(sums, rng.random(n) * sums[-1]), recipe.imminent)
-            for (pool, _), sums, n in zip(pools, cumulative, number, strict=True)
-        ]
-        signal, context, change, event, counted = (torch.cat(column) for column in zip(*parts, strict=True))
+        rows = np.sort(rng.choice(known, recipe.batch))
+        signal, context, change, event, counted = _batch(examples, rows, recipe.imminent)
         signal = signal + recipe.jitter * torch.randn_like(signal)
         context = context + recipe.jitter * torch.randn_like(context)
         outputs = network(signal, context)
         loss = loss_of(outputs, change, event, counted, recipe)
-        if teachers:
-            with torch.no_grad():
-                said = torch.stack([teacher(signal, context) for teacher in teachers]).mean(0)
-            loss = (1 - recipe.taught) * loss + recipe.taught * _unlike(outputs, said, recipe)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -155,28 +119,21 @@ def fit(
         averaged.update_parameters(network)
         if (step + 1) % 500 == 0:
             report(f"step {step + 1}/{steps}: loss {loss.item():.3f}")
-    fitted: GlucoseNetwork = copy.deepcopy(averaged.module)
+    fitted: nn.Module = copy.deepcopy(averaged.module)
     fitted.eval()
     return fitted
 
 
-def _unlike(outputs: torch.Tensor, said: torch.Tensor, recipe: Recipe) -> torch.Tensor:
-    """How far the outputs are from what teachers say."""
-    scale = torch.tensor([0.3, 0.75, 0.3, 0.15, 0.3, 0.15])
-    off = ((outputs[:, :FORECASTS] - said[:, :FORECASTS]) ** 2 * scale).sum(1).mean()
-    each = functional.binary_cross_entropy_with_logits(outputs[:, FORECASTS:], torch.sigmoid(said[:, FORECASTS:]))
-    return off + recipe.event_loss * len(LABELS) * each
-
-
-def _batch(pool: Examples, rows: npt.NDArray[np.integer], imminent: float) -> tuple[torch.Tensor, ...]:
+def _batch(examples: Examples, rows: npt.NDArray[np.integer], imminent: float) -> tuple[torch.Tensor, ...]:
     """signal, context, change, event, and how much each event counts."""
-    rows = np.sort(np.minimum(rows, len(pool) - 1))
     return (
-        torch.from_numpy(pool.signal[rows].astype(np.float32)),
-        torch.from_numpy(pool.context[rows]),
-        torch.from_numpy(pool.change[rows] / np.float32(UNIT_MG_DL)),
-        torch.from_numpy(pool.event[rows].astype(np.float32)),
-        torch.from_numpy(pool.counted[rows] * np.where(pool.imminent[rows], np.float32(imminent), np.float32(1.0))),
+        torch.from_numpy(examples.signal[rows].astype(np.float32)),
+        torch.from_numpy(examples.context[rows]),
+        torch.from_numpy(examples.change[rows] / np.float32(UNIT_MG_DL)),
+        torch.from_numpy(examples.event[rows].astype(np.float32)),
+        torch.from_numpy(
+            examples.counted[rows] * np.where(examples.imminent[rows], np.float32(imminent), np.float32(1.0))
+        ),
     )
 
 

@@ -23,11 +23,9 @@ from models.training.datasets import CC_BY, RefusedRecordError
 from models.training.glucose_card import output
 from models.training.glucose_examples import (
     Examples,
-    altered,
     concatenate,
+    examples_of,
     is_sparse,
-    plain_examples,
-    sparse_examples,
 )
 from models.training.glucose_figures import golden_inputs
 from models.training.glucose_network import (
@@ -37,7 +35,6 @@ from models.training.glucose_network import (
     OUTPUTS,
     GlucoseNetwork,
     Recipe,
-    draw_weights,
     fit,
     loss_of,
     outputs_of,
@@ -83,7 +80,7 @@ def person(seed: int, name: str = "P03", interval_s: float = 300.0, days: int = 
 
 def knows_all(people: list[Person]) -> HeldOut:
     """As if a network had said what came, and been sure of every event."""
-    examples = concatenate([plain_examples(one) for one in people])
+    examples = concatenate([examples_of(one) for one in people])
     outputs = np.zeros((len(examples), OUTPUTS), dtype=np.float32)
     for k, column in enumerate(MEANS):
         change = np.nan_to_num(examples.change[:, k]) / UNIT_MG_DL
@@ -164,7 +161,7 @@ def test_a_target_is_the_reading_exactly_ahead_or_none() -> None:
     whole = person(1)
     kept = np.ones(len(whole.times_ns), dtype=np.bool_)
     kept[100] = False
-    found = plain_examples(Person(whole.dataset, whole.name, whole.times_ns[kept], whole.mg_dl[kept]))
+    found = examples_of(Person(whole.dataset, whole.name, whole.times_ns[kept], whole.mg_dl[kept]))
     assert np.isnan(found.change[94, 0])
     assert np.isnan(found.change[88, 1])
     assert found.change[90, 0] == pytest.approx(whole.mg_dl[96] - whole.mg_dl[90])
@@ -174,7 +171,7 @@ def test_a_target_is_the_reading_exactly_ahead_or_none() -> None:
 def test_events_are_what_came_and_are_no_question_once_they_are_there() -> None:
     level = np.r_[np.full(20, 100.0), [71.0, 69.0, 60.0, 54.0, 54.0], np.full(20, 260.0)]
     times = T0_NS + np.arange(len(level)) * 300 * NS_PER_S
-    found = plain_examples(Person("AZT1D", "Subject_1", times, level))
+    found = examples_of(Person("AZT1D", "Subject_1", times, level))
     assert found.event[15].tolist() == [True, False, True] or found.event[15].tolist() == [True, False, False]
     assert found.event[19].tolist() == [True, True, True]
     assert found.event[14].tolist() == [False, False, False]
@@ -185,31 +182,10 @@ def test_events_are_what_came_and_are_no_question_once_they_are_there() -> None:
     assert not found.counted[-1].any()
 
 
-def test_a_thinner_history_is_told_the_same_truth() -> None:
-    whole = person(2)
-    plain = plain_examples(whole)
-    for seed in range(4):
-        thin = sparse_examples(whole, np.random.default_rng(seed))
-        place = np.searchsorted(plain.t_ns, thin.t_ns)
-        assert len(thin) < len(plain)
-        assert np.array_equal(thin.change, plain.change[place], equal_nan=True)
-        assert np.array_equal(thin.event, plain.event[place])
-        assert not np.array_equal(thin.context, plain.context[place])
-
-
-def test_another_sensor_keeps_the_ends_of_its_range() -> None:
-    one = person(3)
-    one.mg_dl[:3] = (39.6, 400.0, 500.4)
-    other = altered(one, np.random.default_rng(1))
-    assert other.mg_dl[:3].tolist() == [39.6, 400.0, 500.4]
-    assert np.abs(other.mg_dl / one.mg_dl - 1).max() < 0.35
-    assert not np.array_equal(other.mg_dl, one.mg_dl)
-
-
 def test_which_sensor_was_worn_is_told() -> None:
-    assert not is_sparse(plain_examples(person(4))).any()
-    assert is_sparse(plain_examples(person(4, interval_s=900.0))).all()
-    assert plain_examples(person(4, interval_s=900.0)).usable[4:].all()
+    assert not is_sparse(examples_of(person(4))).any()
+    assert is_sparse(examples_of(person(4, interval_s=900.0))).all()
+    assert examples_of(person(4, interval_s=900.0)).usable[4:].all()
 
 
 # -- the network -------------------------------------------------------------------------------------------------------
@@ -228,24 +204,10 @@ def test_unknown_outcomes_cost_nothing_and_far_outputs_do() -> None:
     assert loss_of(outputs, change, event, counted, Recipe()) > plain
 
 
-def test_people_count_by_their_readings_or_less() -> None:
-    examples = concatenate([plain_examples(person(5, "P03", days=1)), plain_examples(person(6, "P07", days=3))])
-    shares = {
-        crowding: draw_weights(examples, Recipe(crowding=crowding))[examples.patient == "Bris-T1D_Open/P03"].sum()
-        for crowding in (0.0, 1.0)
-    }
-    assert shares[0.0] == pytest.approx(1 / 4, abs=0.02)
-    assert shares[1.0] == pytest.approx(1 / 2, abs=0.02)
-    assert draw_weights(examples, Recipe())[-1] == 0.0
-
-
-def learnt() -> tuple[Examples, GlucoseNetwork, GlucoseNetwork]:
-    recipe = Recipe(epochs=12.0, stride=1, batch=128, averaging=0.9, width=32, layers=2, altered_share=0.2)
-    people = [person(seed, f"P{seed}") for seed in range(4)]
-    plain = concatenate([plain_examples(one) for one in people])
-    varied = concatenate([sparse_examples(one, np.random.default_rng(seed)) for seed, one in enumerate(people)])
-    first, again = fit(plain, varied, recipe, 7), fit(plain, varied, recipe, 7)
-    return plain, first, again
+def learnt() -> tuple[Examples, torch.nn.Module, torch.nn.Module]:
+    recipe = Recipe(passes=12.0, batch=128, averaging=0.9, width=32, layers=2)
+    examples = concatenate([examples_of(person(seed, f"P{seed}")) for seed in range(4)])
+    return examples, fit(examples, recipe, 7), fit(examples, recipe, 7)
 
 
 def test_a_network_learns_where_glucose_goes_and_is_the_same_again() -> None:
@@ -262,7 +224,7 @@ def test_a_network_learns_where_glucose_goes_and_is_the_same_again() -> None:
 
 
 def test_of_nobody_a_network_says_nothing() -> None:
-    plain = plain_examples(person(1)).take(np.zeros(0, dtype=np.int64))
+    plain = examples_of(person(1)).take(np.zeros(0, dtype=np.int64))
     assert outputs_of(GlucoseNetwork(Recipe()), plain).shape == (0, OUTPUTS)
 
 
