@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from agent.alarms.alert import AlertEvent, Phase
 from agent.alarms.limits import Limits
+from agent.alarms.local_time import LocalTime
 from agent.alarms.observation import Observation
 from agent.engine import Engine
 from agent.inference import Models
@@ -29,6 +30,8 @@ LONG_INTERVAL_S = 450.0
 """A sensor with readings further apart than this for half of the time is one of 15 minutes, scanned between or not."""
 LONGEST_APART_S = 1200.0
 """What is further apart has a gap between."""
+RECORDED = LocalTime("as recorded", ((0, 0),))
+"""The files give local times, which are read as UTC."""
 FIGURES = ("f30", "f30_lo", "f30_hi", "f60", "f60_lo", "f60_hi", "p_lt70_30", "p_le54_20")
 
 
@@ -114,7 +117,7 @@ def stream(
         if isinstance(observation, Outlook):
             heard[patient].take(observation)
 
-    persons = [Person(one.patient, (one,), limits or Limits()) for one in streams]
+    persons = [Person(one.patient, (one,), limits or Limits(local=RECORDED)) for one in streams]
     engine = Engine(persons, models, watch=watch)
     cut = (_chunks(file, one, readings_a_step) for file, one in zip(files, streams, strict=True))
     for step in zip_longest(*cut, fillvalue=()):
