@@ -93,6 +93,16 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 (one line an option)
     report.add_argument("--json", action="store_true", help="print the numbers; the page only where --out says so")
     report.set_defaults(call=_report)
 
+    personal = commands.add_parser("personal", help="what was learned of a person's glucose, and back to before")
+    personal.add_argument("patient", metavar="PATIENT", help="the pseudonym")
+    personal.add_argument("action", nargs="?", choices=("show", "rollback"), default="show")
+    personal.add_argument("generation", nargs="?", type=int, metavar="GENERATION", help="to go back to")
+    of = personal.add_mutually_exclusive_group()
+    of.add_argument("--config", type=Path, help="whose state folder counts")
+    of.add_argument("--state", type=Path, metavar="DIR", help="the state folder")
+    personal.add_argument("--json", action="store_true")
+    personal.set_defaults(call=_personal)
+
     subscribe = commands.add_parser("subscribe", help="show alerts as they come")
     subscribe.add_argument("--host", default="localhost")
     subscribe.add_argument("--port", type=int, help="default 1883, or 8883 with --ca-file")
@@ -194,6 +204,12 @@ def _report(args: argparse.Namespace) -> int:
     from agent.report import report_command
 
     return report_command(args)
+
+
+def _personal(args: argparse.Namespace) -> int:
+    from agent.personal_command import personal_command
+
+    return personal_command(args)
 
 
 def _subscribe(args: argparse.Namespace) -> int:

@@ -98,16 +98,19 @@ ATTRIBUTION = {
     ),
     "AZT1D": (
         "AZT1D: A Real-World Dataset for Type 1 Diabetes, glucose readings of 19 of 25 people",
-        "Mendeley Data, 2025. https://doi.org/10.17632/gk9m674wcx",
+        "Khamesian S, Arefeen A, Thompson BM, Grando A, Ghasemzadeh H. AZT1D: A Real-World Dataset for Type 1 "
+        "Diabetes. Mendeley Data, V1, 2025. https://doi.org/10.17632/gk9m674wcx.1",
     ),
     "Bris-T1D_Open": (
-        "BrisT1D-Open, glucose readings of 16 of 20 people",
-        "University of Bristol, data.bris Research Data Repository, 2025. "
-        "https://data.bris.ac.uk/data/dataset/33z5jc8fa6tob21ptrugzqog08",
+        "BrisT1D-Open Dataset, glucose readings of 16 of 20 people",
+        "James SG, Armstrong M, O'Kane A, Emerson H, Abdallah Z. BrisT1D-Open Dataset. University of Bristol, 2025. "
+        "https://doi.org/10.5523/bris.33z5jc8fa6tob21ptrugzqog08",
     ),
     "T1D-UOM": (
-        "T1D-UOM, a longitudinal multimodal dataset of type 1 diabetes, glucose readings of 13 of 17 people",
-        "University of Manchester, 2025. https://doi.org/10.5281/zenodo.15806142",
+        "T1D-UOM, A Longitudinal Multimodal Dataset of Type 1 Diabetes, V1.0.3, glucose readings of 13 of 17 people",
+        "Alsuhaymi A, Bilal A, Gasca García D, Kongdee R, Lubasinski N, Thabit H, Nutter PW, Harper S. A longitudinal "
+        "multimodal dataset of type 1 diabetes. Scientific Data 12:1379, 2025. "
+        "https://doi.org/10.5281/zenodo.15806142",
     ),
 }
 """Title and citation of every database that a pack may be made from, as their publishers ask for them."""

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,8 +23,8 @@ import numpy.typing as npt
 from agent.scoring_glucose import Grid, on_grid
 from agent.scoring_glucose_events import LE54_20, LT70_30, LowScore, Target, lows_of
 from agent.signal.outlook import Expected, Forecast, Outlook, Risk
-from agent.signal.personal import PersonalCalibration
-from agent.signal.personal_alarm import new_budget
+from agent.signal.personal import SLOT_NS, PersonalCalibration
+from agent.signal.personal_alarm import HOLD_DROP, new_budget
 from agent.signal.personal_population import CANDIDATES, LOW, URGENT_LOW, AlarmPrior
 
 Float64 = npt.NDArray[np.float64]
@@ -247,6 +249,17 @@ def compare(people: Sequence[Person], streamed: Sequence[Streamed], *, other_sit
             ]
             _print_parts("one threshold of other sets", people, alarms, target)
         _print_parts("personal", people, [one.on[:, k] for one in streamed], target)
+    _print_states(streamed)
+
+
+def _print_states(streamed: Sequence[Streamed]) -> None:
+    largest = max(len(one.personal.state_json()) for one in streamed)
+    drifted = [one.personal.drift_watch for one in streamed]
+    errors, lows = sum(one.errors.grown for one in drifted), sum(one.lows.grown for one in drifted)
+    print(
+        f"\nA person's state is at most {largest} bytes. Of {len(streamed)} people's last days drift says that errors"
+    )
+    print(f"have grown of {errors}, that lows are more frequent of {lows}.")
 
 
 def _of_other_sites(people: Sequence[Person], p: Sequence[Float64], target: Target, per_day: float) -> list[float]:
@@ -273,16 +286,54 @@ def _held(prior: AlarmPrior, policy: tuple[float, float, float] | None) -> Alarm
     return replace(prior, share_of_budget=share, most_of_budget=most, aim=aim)
 
 
-def _print_policy(name: str, people: Sequence[Person], runs: Sequence[Streamed]) -> None:
-    for k, (target, _) in enumerate(TASKS):
-        print(ALARM_HEAD.format(target.name))
-        every = scored(people, [one.on[:, k] for one in runs], target)
-        print(alarm_line(name, every))
-        usual = scored(
-            people, [one.scores[:, k] >= new_budget(TASKS[k][1], TASKS[k][1].per_day).usual() for one in runs], target
-        )
+def replayed(person: Person, scores: Float64, target: Target, prior: AlarmPrior) -> Bools:
+    """(n,) where the alarm would be on had the budget been held as `prior` says, from scores (n,) said already.
+
+    Twenty times faster than to stream all anew, and told by the scoring's own outcomes: for comparing policies.
+    """
+    lows = lows_of(person.grid, target)
+    slot, right, counts = person.grid.slot.tolist(), lows.right.tolist(), lows.can_alarm.tolist()
+    days = (person.grid.interval_slots / 288.0).tolist()
+    budget = new_budget(prior, prior.per_day)
+    best = [float(np.max(scores[a:b], initial=-99.0)) for a, b in zip(lows.first, lows.end, strict=True)]
+    on = np.zeros(len(slot), np.bool_)
+    waiting: deque[tuple[int, int, int]] = deque()
+    alarm, said = False, -99
+    for i, score in enumerate(scores.tolist()):
+        while waiting and waiting[0][0] + target.horizon_slots < slot[i]:
+            _, place, notified = waiting.popleft()
+            budget.settle(notified, right[place], days[place])
+        if lows.watched[i]:
+            budget.happened(best[i])
+        if counts[i]:
+            waiting.append((slot[i], i, budget.notifies(slot[i] * SLOT_NS, score)))
+        held = alarm and slot[i] - said < 6 and score >= budget.threshold - HOLD_DROP
+        if score >= budget.threshold:
+            said = said if alarm and slot[i] - said < 6 else slot[i]
+        alarm = score > -90.0 and (score >= budget.threshold or held)
+        on[i] = alarm
+    return on
+
+
+def _print_policy(
+    name: str,
+    policy: tuple[float, float, float] | None,
+    people: Sequence[Person],
+    streamed: Sequence[Streamed],
+    populations: Sequence[Sequence[AlarmPrior]],
+) -> None:
+    for k, (target, prior) in enumerate(TASKS):
+        alarms = [
+            replayed(person, one.scores[:, k], target, _held(populations[i][k], policy))
+            for i, (person, one) in enumerate(zip(people, streamed, strict=True))
+        ]
+        every = scored(people, alarms, target)
+        at = new_budget(prior, prior.per_day).usual()
+        usual = scored(people, [one.scores[:, k] >= at for one in streamed], target)
         rates = np.array([float(score.false) / max(float(score.days), 1e-9) for score in usual])
         most = np.argsort(rates)[len(rates) // 2 :]
+        print(ALARM_HEAD.format(target.name))
+        print(alarm_line(name, every))
         print(alarm_line(f"{name}: the half with most at one threshold", [every[i] for i in most]))
 
 
@@ -297,7 +348,10 @@ def main() -> int:
     args = parser.parse_args()
     everybody = people_of(args.answers)
     people = [one for one in everybody if (np.median(np.diff(one.grid.slot)) > 1) == args.sparse]
+    began = time.process_time()
     first = [stream(person, PersonalCalibration()) for person in people]
+    each = (time.process_time() - began) / sum(len(person.grid.slot) for person in people)
+    sys.stderr.write(f"{1e6 * each:.0f} µs of processor a push\n")
     counted = population_of(people, first)
     if args.population:
         for (target, prior), counts in zip(TASKS, counted, strict=True):
@@ -310,11 +364,7 @@ def main() -> int:
         populations.append([pooled(prior, [counted[k][j] for j in others]) for k, (_, prior) in enumerate(TASKS)])
     if args.policies:
         for name, policy in POLICIES.items():
-            runs = [
-                stream(one, PersonalCalibration(population=(_held(low, policy), _held(urgent, policy))))
-                for one, (low, urgent) in zip(people, populations, strict=True)
-            ]
-            _print_policy(name, people, runs)
+            _print_policy(name, policy, people, first, populations)
         return 0
     streamed = [
         stream(one, PersonalCalibration(population=(low, urgent)))
