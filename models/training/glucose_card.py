@@ -422,5 +422,6 @@ def _limits() -> list[str]:
         "Insulin, meals and movement are not known to it: what the readings do not show yet is missed.",
         "Rare extremes come as a surprise: forecasts are drawn to the middle, most of all those for 60 minutes.",
         "False alerts differ from person to person by a factor of ten at one threshold: calibrate per person.",
-        "Sensors of 15 minutes: 13 people, and less is known of each hour; half of their lows come unannounced.",
+        "Sensors of 15 minutes: 13 people, and less is known of each hour; a quarter of their lows come unannounced.",
+        "Probabilities above one half say some points too much (see the plot): what is about to come weighs more.",
     ]
