@@ -16,7 +16,7 @@ from agent.signal.outlook import HIGH_MG_DL, HORIZONS_MIN, Expected, Forecast, O
 from agent.signal.personal_alarm import HOLD_DROP, HOLD_NS, SNOOZE_NS, AlarmBudget, Shift, new_budget
 from agent.signal.personal_drift import Drift
 from agent.signal.personal_forecast import ForecastFit
-from agent.signal.personal_outcomes import CLOSEST_NS, MIN_NS, NEVER_NS, Outcomes, Said, said_of
+from agent.signal.personal_outcomes import BEFORE, CLOSEST_NS, MIN_NS, NEVER_NS, Outcomes, Said, said_of
 from agent.signal.personal_population import HIGH_END_BELOW, HIGH_START_AT, LOW, URGENT_LOW, AlarmPrior
 
 SLOT_NS = 5 * MIN_NS
@@ -292,7 +292,7 @@ class PersonalCalibration:
             return
         off = truth[0] - said.mean[0], truth[1] - said.mean[1]
         self.drift_watch.settle(off[0], (said.below if off[0] < 0 else said.above)[0] / 1.645)
-        if self.frozen or place < 2:
+        if self.frozen or place < BEFORE:
             return
         steps = said.step, outcomes.said[place - 1].step, outcomes.said[place - 2].step
         features = self.fit.features(said.t_ns, steps, said.mg_dl, said.mean)

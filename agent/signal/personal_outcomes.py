@@ -18,8 +18,10 @@ HALF_SLOT_NS = 150_000_000_000
 """Readings come every five minutes, or every fifteen; times jitter."""
 LONGEST_HOLE_NS = 17 * MIN_NS + 30_000_000_000
 """More than a reading of a 15-minute sensor missing: an event may have come and gone unseen."""
-SPAN_NS = 80 * MIN_NS
-"""The last hour, and the readings before it from which the oldest one's features are told."""
+SPAN_NS = 60 * MIN_NS + HALF_SLOT_NS
+"""So long, at most, until all that was said after a reading is settled ..."""
+BEFORE = 2
+"""... and from so many readings before it its features are told."""
 NEVER_NS = -(2**61)
 """Earlier than any reading, and still no overflow from there to the latest."""
 CLOSEST_NS = 4 * MIN_NS
@@ -52,7 +54,7 @@ class Said:
 
 @dataclass(slots=True)
 class Outcomes:
-    """The readings of the last 80 min, oldest first."""
+    """The readings of the last hour and two before, oldest first."""
 
     said: list[Said] = field(default_factory=list)
 
@@ -64,7 +66,7 @@ class Outcomes:
         """The newest; forgets what nothing can come of any more."""
         self.said.append(said)
         old = said.t_ns - SPAN_NS
-        while self.said[0].t_ns < old:
+        while len(self.said) > BEFORE and self.said[BEFORE].t_ns < old:
             del self.said[0]
 
     def due(self, now_ns: int, minutes: int) -> list[int]:

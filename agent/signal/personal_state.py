@@ -18,7 +18,7 @@ import numpy.typing as npt
 from agent.signal.personal_alarm import AlarmBudget, Shift
 from agent.signal.personal_drift import ALARM, REFERENCE_DAYS, Trend
 from agent.signal.personal_forecast import FEATURES, WIDEN_MOST
-from agent.signal.personal_outcomes import CLOSEST_NS, NUMBERS, SPAN_NS, numbers_of, said_of
+from agent.signal.personal_outcomes import BEFORE, CLOSEST_NS, NUMBERS, SPAN_NS, numbers_of, said_of
 from agent.signal.personal_population import CANDIDATES
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ MOST_CHARACTERS = 16_384
 
 _UPPER = np.triu_indices(FEATURES)
 _TIME_MOST = 2**61
-_SAID_MOST = SPAN_NS // CLOSEST_NS + 2
+_SAID_MOST = SPAN_NS // CLOSEST_NS + 1 + BEFORE
 _COUNT_MOST = 1e9
 _NUMBER_MOST = 1e12
 

@@ -146,10 +146,10 @@ def test_the_state_of_a_person_is_small_even_with_a_reading_a_minute() -> None:
     personal = PersonalCalibration()
     for i in range(3000):
         personal.push(T0_NS + i * SLOT_NS // 5, 100.0 + i % 7, forecast(100.0 + i % 7, 0.2))
-    assert len(personal.state_json()) < 6000
+    assert len(personal.state_json()) < 5000
     fives = PersonalCalibration()
     said_by(fives, a_person(30))
-    assert len(fives.state_json()) < 5000
+    assert len(fives.state_json()) < 4500
 
 
 def paths(read: object, at: tuple[object, ...] = ()) -> Iterator[tuple[object, ...]]:
@@ -374,6 +374,15 @@ def test_forecasts_that_are_off_in_the_same_way_are_corrected_inside_bounds() ->
     assert 3.0 < after(8.0) < 8.5
     assert -8.5 < after(-8.0) < -3.0
     assert abs(after(80.0)) <= MOST_MG_DL[0]
+
+
+def test_a_sensor_of_fifteen_minutes_is_learned_from_too() -> None:
+    personal = PersonalCalibration()
+    for i in range(20 * 96):
+        mg_dl = 150.0 + i % 3
+        said = personal.push(T0_NS + i * 3 * SLOT_NS, mg_dl, forecast(mg_dl, 0.2, drop=8.0))
+    assert said.expected[0].mg_dl - (mg_dl - 8.0) > 1.0
+    assert personal.low.shift.learned < 0.0
 
 
 def test_the_interval_widens_on_the_side_where_the_truth_falls_out() -> None:
