@@ -54,8 +54,16 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 (one line an option)
     check.add_argument("--json", action="store_true")
     check.set_defaults(call=_check)
 
-    replay = commands.add_parser("replay", help="print the alerts of WFDB recordings")
-    replay.add_argument("records", nargs="+", type=Path, metavar="RECORD", help="path without extension")
+    replay = commands.add_parser(
+        "replay", help="print the alerts of recordings: WFDB records, or glucose readings in a CSV file"
+    )
+    replay.add_argument(
+        "records",
+        nargs="+",
+        type=Path,
+        metavar="RECORD",
+        help="path without extension, or FILE.csv with timestamp,glucose_mg_dl",
+    )
     replay.add_argument("--json", action="store_true", help="one canonical JSON object a line, with the evidence")
     replay.add_argument(
         "--chunk", type=_positive, default=1.0, metavar="S", help="seconds of signal a tick (default 1)"

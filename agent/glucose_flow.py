@@ -74,7 +74,10 @@ class GlucoseFlow:
     def _forecasts(self, fresh: Sequence[_Fresh]) -> list[Forecast | None]:
         if self._model is None or not fresh:
             return [None] * len(fresh)
-        signal, context = glucose_window.prepare([(one.times_ns, one.mg_dl) for one in fresh])
+        signal, context = glucose_window.prepare(
+            [(one.times_ns, one.mg_dl) for one in fresh],
+            [one.patient.glucose_state.offset_s(one.glucose.t_ns) for one in fresh],
+        )
         said = self._model.forecasts({"signal": signal, "context": context}, [one.glucose.mg_dl for one in fresh])
         coverage = [one.patient.glucose_state.track.coverage(1.0) for one in fresh]
         return [

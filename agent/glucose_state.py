@@ -79,6 +79,10 @@ class GlucoseState:
         )
         self.personal.frozen = settings.personal == "frozen"
 
+    def offset_s(self, t_ns: int) -> float | None:
+        """Seconds that local time is ahead of UTC; None where no zone is configured, or UTC, where few live."""
+        return None if self.local.zone == "UTC" else float(self.local.offset_s(t_ns))
+
     def count(self, t_ns: int, mg_dl: float, pushed: Pushed) -> None:
         """Let a reading take part in the measures of its day, whenever it came."""
         if pushed.kind in {"new", "back-fill"}:

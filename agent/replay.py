@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from itertools import zip_longest
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from agent.engine import Engine
 from agent.history import History
 from agent.history_file import FILE_NAME
 from agent.inference import Models, shipped_models
+from agent.ingest.glucose_csv import RECORDED, read_glucose_csv
 from agent.ingest.replay import EPOCH_NS, RecordStream, record_chunks, record_streams
 from agent.ingest.wfdb import Header, RecordError, read_header
 from agent.patient import Person
@@ -41,20 +43,38 @@ def replay(
     watch: Callable[[str, Observation], None] | None = None,
     chunks_of: Callable[[Path, RecordStream], Iterator[Chunk]] | None = None,
 ) -> Iterator[AlertEvent]:
-    """The alert events of one or more WFDB records, each a patient of its own, side by side in the same ticks.
+    """The alert events of one or more recordings, each a patient of its own, side by side in the same ticks.
 
-    `speed` None is as fast as it can, 1 real time. `watch` is shown every beat and second of quality. `chunks_of` cuts
-    a record in its own way. Raises agent.ingest.wfdb.RecordError or OSError on a record that cannot be read.
+    A recording is a WFDB record, or a `.csv` file of glucose readings (agent.ingest.glucose_csv), of which a tick takes
+    one. `speed` None is as fast as it can, 1 real time. `watch` is shown all that is observed. `chunks_of` cuts a
+    record in its own way. Raises agent.ingest.wfdb.RecordError or OSError on one that cannot be read, ValueError where
+    readings minutes apart are to be played at a speed.
     """
-    streams = [(path, ecg_of(read_header(path), path.name)) for path in records]
-    persons = [Person(path.name, (stream.stream,), limits or Limits()) for path, stream in streams]
+    if speed and any(is_glucose(path) for path in records):
+        raise ValueError("readings minutes apart are played as fast as can be: leave --speed out")
+    persons: list[Person] = []
+    cut: list[Iterator[Chunk]] = []
+    for path in records:
+        if is_glucose(path):
+            file = read_glucose_csv(path)
+            sensor = file.stream(path.stem)
+            persons.append(Person(path.stem, (sensor,), limits or Limits(local=RECORDED)))
+            cut.append(file.chunks(sensor))
+            continue
+        stream = ecg_of(read_header(path), path.name)
+        persons.append(Person(path.name, (stream.stream,), limits or Limits()))
+        cut.append(chunks_of(path, stream) if chunks_of else record_chunks(path, stream, chunk_s=chunk_s))
     engine = Engine(persons, models, mains_hz=mains_hz, watch=watch)
-    cut = chunks_of or (lambda path, stream: record_chunks(path, stream, chunk_s=chunk_s))
     began_s = time.monotonic()
-    for tick, chunks in enumerate(zip_longest(*(cut(path, stream) for path, stream in streams))):
+    for tick, chunks in enumerate(zip_longest(*cut)):
         if speed:
             time.sleep(max(0.0, began_s + (tick + 1) * chunk_s / speed - time.monotonic()))
         yield from engine.step([chunk for chunk in chunks if chunk is not None])
+
+
+def is_glucose(path: Path) -> bool:
+    """Whether a recording is a file of glucose readings."""
+    return path.suffix == ".csv"
 
 
 def ecg_of(header: Header, patient: str, device: str = "replay") -> RecordStream:
@@ -121,6 +141,7 @@ def replay_command(args: argparse.Namespace) -> int:
     from agent.uplink.messages import canonical_json  # noqa: PLC0415
 
     history = None
+    dated = {path.stem for path in args.records if is_glucose(path)}
     try:
         history = _history_in(args.state) if args.state else None
         for event in replay(
@@ -136,9 +157,7 @@ def replay_command(args: argparse.Namespace) -> int:
             if args.json:
                 sys.stdout.buffer.write(canonical_json(event) + b"\n")
             else:
-                at_s = (event.at_ns - EPOCH_NS) / NS_PER_S
-                minutes, seconds = divmod(at_s, 60)
-                stamp = f"{minutes:4.0f}:{seconds:06.3f}"
+                stamp = _date(event.at_ns) if event.patient in dated else _since_start(event.at_ns)
                 sys.stdout.write(
                     f"{event.patient}  {stamp}  {event.priority.value:6}  {event.phase.value:8}  {event.text}\n"
                 )
@@ -156,6 +175,15 @@ def replay_command(args: argparse.Namespace) -> int:
         sys.stderr.write(f"vagus replay: {history.trouble}\n")
         return 1
     return 0
+
+
+def _since_start(at_ns: int) -> str:
+    minutes, seconds = divmod((at_ns - EPOCH_NS) / NS_PER_S, 60)
+    return f"{minutes:4.0f}:{seconds:06.3f}"
+
+
+def _date(at_ns: int) -> str:
+    return f"{datetime.fromtimestamp(at_ns // NS_PER_S, UTC):%Y-%m-%d %H:%M}"
 
 
 def _history_in(folder: Path) -> History:

@@ -314,6 +314,11 @@ GLUCOSE_CONTEXT: tuple[str, ...] = (
     "day_since_high",
     "day_since_rise",
     "day_known",
+    "clock_sin",
+    "clock_cos",
+    "clock_sin_twice",
+    "clock_cos_twice",
+    "clock_known",
 )
 
 CONTEXT: dict[Task, tuple[str, ...]] = {

@@ -6,7 +6,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import islice, zip_longest
 
 import numpy as np
 import numpy.typing as npt
@@ -16,19 +16,15 @@ from agent.alarms.limits import Limits
 from agent.alarms.observation import Observation
 from agent.engine import Engine
 from agent.inference import Models
-from agent.ingest.glucose_csv import GlucoseFile
+from agent.ingest.glucose_csv import RECORDED, GlucoseFile
 from agent.patient import Person
 from agent.signal.outlook import Outlook
-from firmware_bridge.chunk import NS_PER_S, Chunk, Stream
+from firmware_bridge.chunk import NS_PER_S, Chunk
 
 Float64 = npt.NDArray[np.float64]
 LOW_RULE, URGENT_RULE = "predicted_low", "urgent_low_soon"
 IN_FORCE_NS = 15 * 60 * NS_PER_S
 """So long does an outlook stand for a row that brought no new one: a reading twice, a late one, one that cannot be."""
-LONG_INTERVAL_S = 450.0
-"""A sensor with readings further apart than this for half of the time is one of 15 minutes, scanned between or not."""
-LONGEST_APART_S = 1200.0
-"""What is further apart has a gap between."""
 FIGURES = ("f30", "f30_lo", "f30_hi", "f60", "f60_lo", "f60_hi", "p_lt70_30", "p_le54_20")
 
 
@@ -107,36 +103,23 @@ def stream(
     files: Sequence[GlucoseFile], models: Models, *, readings_a_step: int = 1, limits: Limits | None = None
 ) -> list[Said]:
     """The rows of each file that are readings, in its order, one chunk each, `readings_a_step` of everybody a step."""
-    streams = [stream_of(file) for file in files]
+    streams = [file.stream() for file in files]
     heard = {file.subject: Heard() for file in files}
 
     def watch(patient: str, observation: Observation) -> None:
         if isinstance(observation, Outlook):
             heard[patient].take(observation)
 
-    persons = [Person(one.patient, (one,), limits or Limits()) for one in streams]
+    persons = [Person(one.patient, (one,), limits or Limits(local=RECORDED)) for one in streams]
     engine = Engine(persons, models, watch=watch)
-    cut = (_chunks(file, one, readings_a_step) for file, one in zip(files, streams, strict=True))
+    cut = (batched(file.chunks(one), readings_a_step) for file, one in zip(files, streams, strict=True))
     for step in zip_longest(*cut, fillvalue=()):
         for event in engine.step([chunk for chunks in step for chunk in chunks]):
             heard[event.patient].alert(event)
     return [heard[file.subject].at_rows(file) for file in files]
 
 
-def stream_of(file: GlucoseFile) -> Stream:
-    """The sensor of a file, with the interval that its owner would have configured."""
-    apart_s: Float64 = np.sort(np.diff(np.sort(file.t_ns[file.readings]) / NS_PER_S))
-    apart_s = apart_s[apart_s <= LONGEST_APART_S]
-    passed_s = np.cumsum(apart_s)
-    half = np.searchsorted(passed_s, passed_s[-1] / 2) if len(passed_s) else 0
-    interval_s = 900.0 if len(apart_s) and apart_s[half] > LONG_INTERVAL_S else 300.0
-    return Stream(file.subject, "replay", "cgm", "cgm", "mg/dL", 0.0, ("",), interval_s)
-
-
-def _chunks(file: GlucoseFile, one: Stream, readings_a_step: int) -> Iterator[list[Chunk]]:
-    rows = file.readings
-    samples = file.mg_dl[rows].astype(np.float32)[:, None]
-    times = file.t_ns[rows].tolist()
-    for first in range(0, len(rows), readings_a_step):
-        step = range(first, min(first + readings_a_step, len(rows)))
-        yield [Chunk(one, times[k], samples[k : k + 1]) for k in step]
+def batched(chunks: Iterator[Chunk], size: int) -> Iterator[list[Chunk]]:
+    """So many at a time, fewer at the end."""
+    while batch := list(islice(chunks, size)):
+        yield batch

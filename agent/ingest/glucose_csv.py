@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,11 +12,18 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from agent.alarms.local_time import LocalTime
 from agent.ingest.wfdb import RecordError
-from firmware_bridge.chunk import NS_PER_S
+from firmware_bridge.chunk import NS_PER_S, Chunk, Stream
 
 COLUMNS = ["timestamp", "glucose_mg_dl"]
 FOLDER = "glucose"
+RECORDED = LocalTime("as recorded", ((0, 0),))
+"""Files give local times mostly, and no zone: what is read as UTC is the time of day there."""
+LONG_INTERVAL_S = 450.0
+"""A sensor with readings further apart than this for half of the time is one of 15 minutes, scanned between or not."""
+LONGEST_APART_S = 1200.0
+"""What is further apart has a gap between."""
 FIRST_YEAR, LAST_YEAR = 1970, 2199
 """Times that fit 64 bits of nanoseconds, with room."""
 
@@ -41,6 +49,22 @@ class GlucoseFile:
     def readings(self) -> npt.NDArray[np.int64]:
         """Indices of the rows that are readings, in the file's order."""
         return np.flatnonzero(np.isfinite(self.mg_dl))
+
+    def stream(self, patient: str | None = None) -> Stream:
+        """The sensor, with the interval that its owner would have configured; of `subject` where nobody is named."""
+        apart_s = np.sort(np.diff(np.sort(self.t_ns[self.readings]) / NS_PER_S))
+        apart_s = apart_s[apart_s <= LONGEST_APART_S]
+        passed_s = np.cumsum(apart_s)
+        half = np.searchsorted(passed_s, passed_s[-1] / 2) if len(passed_s) else 0
+        interval_s = 900.0 if len(apart_s) and apart_s[half] > LONG_INTERVAL_S else 300.0
+        return Stream(patient or self.subject, "replay", "cgm", "cgm", "mg/dL", 0.0, ("",), interval_s)
+
+    def chunks(self, stream: Stream) -> Iterator[Chunk]:
+        """Every reading as a chunk of `stream`, in the file's order."""
+        rows = self.readings
+        samples = self.mg_dl[rows].astype(np.float32)[:, None]
+        for k, t_ns in enumerate(self.t_ns[rows].tolist()):
+            yield Chunk(stream, t_ns, samples[k : k + 1])
 
 
 def glucose_files(folder: Path) -> list[str]:

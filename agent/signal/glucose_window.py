@@ -4,13 +4,15 @@ Asked at a reading, it looks back at times that are whole multiples of five minu
 readings a straight line is drawn, so a sensor of one, five or fifteen minutes, and one that drifts against the grid,
 give the same picture; what is older than the first reading is held at it. Nothing after the reading is ever used. The
 signal says the path relative to the reading, fine near it and coarse far away, as 8-bit inputs want it; the measures
-say the level, slopes, the second-order autoregression that Nightscout draws (AR2), and how the last 24 hours went.
+say the level, slopes, the second-order autoregression that Nightscout draws (AR2), how the last 24 hours went, and the
+time of day, where the person's time zone is known.
 
 Everything is a sum along one row, so a reading's answer does not depend on its company.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -35,11 +37,14 @@ SIGNAL_SHAPE = (3, STEPS)
 PREPARE = ("line_between_readings", "difference_to_last", "asinh_compress")
 CONTEXT = GLUCOSE_CONTEXT
 """Names of the measures, in order."""
+CLOCK = slice(len(CONTEXT) - 5, len(CONTEXT))
+"""Those that say the time of day: all 0 where it is not known."""
 UNIT_MG_DL = 20.0
 """The network's forecasts are changes from the reading in this unit."""
 
 _NS = 1_000_000_000
 _HISTORY_NS = HISTORY_S * _NS
+_DAY_NS = 86_400 * _NS
 _HOUR_PLACES = 12
 _NEAR_NS = STEP_S * _NS // 2
 _LONG_STEP_S = 900
@@ -61,11 +66,12 @@ _AGO_NS: Int64 = np.concatenate(
 )
 
 
-def prepare(histories: Sequence[History]) -> tuple[Float32, Float32]:
+def prepare(histories: Sequence[History], offsets_s: Sequence[float | None] | None = None) -> tuple[Float32, Float32]:
     """Histories of any length above 0 to (signal (rows, 3, 36), context (rows, k)) float32, one row each.
 
+    `offsets_s`: of each, the seconds that local time is ahead of UTC at its last reading; None where that is not known.
     What is older than HISTORY_S before a history's last reading is not looked at. Raises ValueError on a history that
-    is empty, or whose times and readings differ in number.
+    is empty, or whose times and readings differ in number, and where there is not one offset for each.
     """
     parts = [(np.asarray(times, dtype=np.int64), np.asarray(readings, np.float64)) for times, readings in histories]
     for times, readings in parts:
@@ -80,27 +86,47 @@ def prepare(histories: Sequence[History]) -> tuple[Float32, Float32]:
     key = np.concatenate([np.maximum(t - t[-1], -apart) + apart * (row + 1) for row, (t, _) in enumerate(parts)])
     first = ends - lengths
     first = np.maximum(first, np.searchsorted(key, key[ends - 1] - _HISTORY_NS))
-    return _rows(key, np.concatenate([readings for _, readings in parts]), first, ends - 1)
+    offsets = [None] * len(parts) if offsets_s is None else offsets_s
+    asked = np.array([times[-1] for times, _ in parts], dtype=np.int64)
+    ahead_s = np.array([math.nan if one is None else one for one in offsets], dtype=np.float64)
+    if len(ahead_s) != len(parts):
+        raise ValueError(f"{len(parts)} histories and {len(ahead_s)} offsets from UTC")
+    clock = _clock(asked, ahead_s)
+    return _rows(key, np.concatenate([readings for _, readings in parts]), first, ends - 1, clock)
 
 
-def prepare_each(times_ns: npt.ArrayLike, mg_dl: npt.ArrayLike) -> tuple[Float32, Float32]:
+def prepare_each(
+    times_ns: npt.ArrayLike, mg_dl: npt.ArrayLike, offset_s: float | None = None
+) -> tuple[Float32, Float32]:
     """Every reading of one record asked about in turn: the rows that `prepare` gives of each one's last 24 hours."""
     times, readings = np.asarray(times_ns, dtype=np.int64), np.asarray(mg_dl, dtype=np.float64)
     last = np.arange(len(times))
-    return _rows(times, readings, np.searchsorted(times, times - _HISTORY_NS), last)
+    clock = _clock(times, np.full(len(times), math.nan if offset_s is None else offset_s))
+    return _rows(times, readings, np.searchsorted(times, times - _HISTORY_NS), last, clock)
+
+
+def _clock(times_ns: Int64, ahead_s: Float64) -> Float64:
+    """(rows, 5): a wave a day, two a day, and whether the time of day is known; where it is not, nothing."""
+    known = np.isfinite(ahead_s)
+    local_s = times_ns % _DAY_NS / _NS + np.where(known, ahead_s, 0.0)
+    turn = local_s * (2.0 * math.pi / 86_400.0)
+    waves = [np.sin(turn), np.cos(turn), np.sin(2.0 * turn), np.cos(2.0 * turn), np.ones(len(turn))]
+    clock: Float64 = np.where(known[:, None], np.stack(waves, axis=1), 0.0)
+    return clock
 
 
 def _empty(rows: int) -> tuple[Float32, Float32]:
     return np.empty((rows, *SIGNAL_SHAPE), dtype=np.float32), np.empty((rows, len(CONTEXT)), dtype=np.float32)
 
 
-def _rows(times: Int64, readings: Float64, first: Int64, last: Int64) -> tuple[Float32, Float32]:
+def _rows(times: Int64, readings: Float64, first: Int64, last: Int64, clock: Float64) -> tuple[Float32, Float32]:
     """A row for each stretch of readings from index `first` to `last`, both in it."""
     signal, context = _empty(len(last))
+    context[:, CLOCK] = clock
     values = np.maximum(readings, _LEAST_MG_DL)
     for start in range(0, len(last), _BLOCK):
         rows = slice(start, start + _BLOCK)
-        signal[rows], context[rows] = _block(times, values, first[rows], last[rows])
+        signal[rows], context[rows, : CLOCK.start] = _block(times, values, first[rows], last[rows])
     return signal, context
 
 
@@ -125,7 +151,7 @@ def _block(times: Int64, values: Float64, first: Int64, last: Int64) -> tuple[Fl
     signal[:, 1] = np.arcsinh((short[:, 1:] - short[:, :-1]) / 4.0)
     signal[:, 2] = known[:, 1 : STEPS + 1]
     previous = np.maximum(last - 1, first)
-    context = np.empty((len(last), len(CONTEXT)), dtype=np.float32)
+    context = np.empty((len(last), CLOCK.start), dtype=np.float32)
     measures = [
         *_level(g),
         *_slopes(short),

@@ -27,7 +27,7 @@ from models.pack import PACKS, load, verify
 from models.training import card, export, glucose_card, glucose_figures
 from models.training.datasets import assert_disjoint
 from models.training.export import Exported
-from models.training.glucose_examples import Examples, concatenate, examples_of
+from models.training.glucose_examples import Examples, concatenate, examples_of, without_clock
 from models.training.glucose_network import MEANS, OUTPUTS, Recipe, fit, outputs_of, parameters
 from models.training.glucose_records import Person, folds, read_person, sites, subjects
 from models.training.glucose_scores import Calibration, HeldOut, calibrate, grids_of
@@ -66,7 +66,7 @@ def cross_validate(gathered: Gathered, groups: Sequence[frozenset[str]], recipe:
     assert_disjoint([set(group) for group in groups])
     everybody = gathered.examples
     full = np.zeros((len(everybody), OUTPUTS), dtype=np.float32)
-    quantized = np.zeros_like(full)
+    quantized, timeless = np.zeros_like(full), np.zeros_like(full)
     for number, held in enumerate(groups):
         start = time.monotonic()
         train = everybody.without(held)
@@ -81,9 +81,11 @@ def cross_validate(gathered: Gathered, groups: Sequence[frozenset[str]], recipe:
             export_float(network, calibration, exported.path("onnx-float"))
             quantize(exported.path("onnx-float"), calibration, exported.path("onnx"))
             quantized[rows] = export.run(exported, "onnx", test.inputs)
-        errors = " / ".join(f"{one:.2f}" for one in rmse(quantized[rows], test))
+            timeless[rows] = export.run(exported, "onnx", without_clock(test).inputs)
+        found = [*rmse(quantized[rows], test), *rmse(timeless[rows], test)]
+        errors = " / ".join(f"{one:.2f}" for one in found)
         say(f"{name} {number + 1}/{len(groups)}: RMSE {errors}, {time.monotonic() - start:.0f} s")
-    return HeldOut(everybody, gathered.grids, quantized, full)
+    return HeldOut(everybody, gathered.grids, quantized, full, timeless)
 
 
 def calibration_rows(examples: Examples) -> Examples:

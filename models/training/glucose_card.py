@@ -170,8 +170,11 @@ def _errors(trial: Trial) -> Table:
     for protocol, held_out in (("folds", trial.held_out), ("other site", trial.other_site)):
         ours = forecasts(held_out, trial.calibration, held_out.outputs)
         full = forecasts(held_out, trial.calibration, held_out.float_outputs)
+        timeless = forecasts(held_out, trial.calibration, held_out.timeless)
+        methods = {"last value": last_value, "AR2": nightscout, "float": full, "8 bit": ours}
+        methods["8 bit, hour unknown"] = timeless
         for sensor, slots in (("5 min", 1), ("15 min", 3)):
-            for name, predict in (("last value", last_value), ("AR2", nightscout), ("float", full), ("8 bit", ours)):
+            for name, predict in methods.items():
                 each = [
                     pooled(scores_of(held_out.grids, predict, minutes, lambda grid: grid.interval_slots == slots))  # noqa: B023 (called at once)
                     for minutes in HORIZONS_MIN
@@ -401,7 +404,8 @@ def _network(trial: Trial) -> list[str]:
     return [
         f"{trial.parameters} parameters: dense layers over the last three hours (each reading less the last one, each "
         "change, and which readings there were, every 5 minutes) and "
-        f"{len(CONTEXT)} measures of level, slope, the AR2 path and the last 24 hours. No time of day.",
+        f"{len(CONTEXT)} measures of level, slope, the AR2 path, the last 24 hours and the local time of day, "
+        "which a quarter of the examples did not know.",
         f"Outputs: change at {HORIZONS_MIN[0]} and {HORIZONS_MIN[1]} min (5 %, mean, 95 %) in {UNIT_MG_DL:g} mg/dL; "
         "then three logits.",
         "8 bit: U8 activations, S8 weights per channel (7 bits used), min-max calibration. A reading's answer is the "

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from agent.scoring_glucose import Grid
 from agent.scoring_glucose_events import LE54_20, LT70_30
-from agent.signal.glucose_window import prepare_each
+from agent.signal.glucose_window import CLOCK, prepare_each
 from agent.signal.outlook import HIGH_MG_DL, HORIZONS_MIN
 from models.training.glucose_records import Person
 from models.vocabulary import GLUCOSE_LABELS
@@ -23,6 +23,8 @@ Bools = npt.NDArray[np.bool_]
 LABELS = GLUCOSE_LABELS
 HIGH_SLOTS = 6
 IMMINENT_SLOTS = 2
+LOCAL_S = 0.0
+"""The files give local times, which are read as UTC."""
 LEAST_SEEN = 1 / 3
 """That nothing happened is believed where so many of the readings came in which it would have been seen: those of a
 15-minute sensor are enough."""
@@ -87,7 +89,7 @@ def concatenate(parts: Sequence[Examples]) -> Examples:
 def examples_of(person: Person) -> Examples:
     """Every reading that stands for a slot, with the history that the agent would have had."""
     grid = person.grid
-    signal, context = prepare_each(person.times_ns, person.mg_dl)
+    signal, context = prepare_each(person.times_ns, person.mg_dl, LOCAL_S)
     event, counted, imminent = _events(grid)
     return Examples(
         np.full(len(grid.slot), person.patient),
@@ -117,6 +119,13 @@ def _events(grid: Grid) -> tuple[Bools, Bools, Bools]:
     imminent = np.stack([np.any(part & soon[:, : part.shape[1]], axis=1) for part in there], axis=1)
     counted = np.stack(open_yet, axis=1) & (event | (np.stack(known, axis=1) >= LEAST_SEEN - 0.1))
     return event, counted, imminent
+
+
+def without_clock(examples: Examples) -> Examples:
+    """The same as if nobody knew the time of day."""
+    context = examples.context.copy()
+    context[:, CLOCK] = 0.0
+    return replace(examples, context=context)
 
 
 def is_sparse(examples: Examples) -> Bools:

@@ -46,7 +46,8 @@ def golden_inputs() -> dict[str, Float32]:
         kept[-1] = True
         t_ns = np.array([round(one.t_s * NS_PER_S) for one in readings[:end]])[kept]
         histories.append((t_ns, np.array([one.mg_dl for one in readings[:end]])[kept]))
-    signal, context = prepare(histories)
+    zones = [None if number % 4 == 0 else 3600.0 * (number % 24 - 11) for number in range(64)]
+    signal, context = prepare(histories, zones)
     return {"signal": signal, "context": context}
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from agent.signal.glucose_window import CONTEXT, SIGNAL_SHAPE, UNIT_MG_DL
+from agent.signal.glucose_window import CLOCK, CONTEXT, SIGNAL_SHAPE, UNIT_MG_DL
 from agent.signal.outlook import HORIZONS_MIN
 from models.training.glucose_examples import LABELS, Examples
 
@@ -37,6 +37,8 @@ class Recipe:
     learning_rate: float = 3e-3
     weight_decay: float = 0.01
     averaging: float = 0.99
+    timeless: float = 0.25
+    """Share of the examples shown without the time of day: many a device will not know it."""
     jitter: float = 0.03
     """Noise on the inputs, about that of their 8 bits."""
     width: int = 128
@@ -110,6 +112,7 @@ def fit(
         signal, context, change, event, counted = _batch(examples, rows, recipe.imminent)
         signal = signal + recipe.jitter * torch.randn_like(signal)
         context = context + recipe.jitter * torch.randn_like(context)
+        context[:, CLOCK] *= torch.rand(len(context), 1) >= recipe.timeless
         outputs = network(signal, context)
         loss = loss_of(outputs, change, event, counted, recipe)
         optimizer.zero_grad()

@@ -44,6 +44,8 @@ class HeldOut:
     """(n, OUTPUTS) of the 8-bit network."""
     float_outputs: Float32
     """(n, OUTPUTS)."""
+    timeless: Float32
+    """(n, OUTPUTS) of the 8-bit network that is not told the time of day."""
 
     def rows(self) -> dict[str, slice]:
         """Where each person's examples are."""

@@ -16,6 +16,7 @@ import pytest
 from agent.bench.engine_cost import engine_cost
 from agent.cli import main
 from agent.evaluate.beats import not_scored
+from agent.ingest.simulate import cgm_readings
 from agent.ingest.wfdb import read_annotations
 from models.pack import available_packs, shipped
 
@@ -157,3 +158,18 @@ def test_a_runtime_that_is_not_here_is_told_and_exit_1(
 def test_packs_with_too_few_or_many_words_is_exit_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["packs", *arguments]) == 2
     assert capsys.readouterr().err
+
+
+def test_a_file_of_glucose_readings_is_replayed_by_its_own_dates(tmp_path: Path) -> None:
+    course = ((0.0, 140.0), (3.0, 150.0), (4.5, 62.0), (5.2, 50.0), (6.5, 130.0))
+    rows = [
+        f"2026-03-01 {r.t_s // 3600:02.0f}:{r.t_s % 3600 // 60:02.0f}:00,{r.mg_dl}" for r in cgm_readings(3, course)
+    ]
+    (tmp_path / "p7.csv").write_text("\n".join(["timestamp,glucose_mg_dl", *rows]) + "\n")
+    command = [sys.executable, "-m", "agent.cli", "replay", str(tmp_path / "p7.csv")]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert any(line.startswith("p7  2026-03-01 04:") and "likely to be below 70" in line for line in said)
+    assert any("urgently low" in line for line in said)
+    as_json = [subprocess.run([*command, "--json"], capture_output=True, check=True).stdout for _ in range(2)]
+    assert as_json[0] == as_json[1]
+    assert subprocess.run([*command, "--speed", "1"], capture_output=True, check=False).returncode == 2

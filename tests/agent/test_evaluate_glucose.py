@@ -16,7 +16,7 @@ import pytest
 from agent.alarms.alert import AlertEvent, Category, Phase, Priority
 from agent.cli import main
 from agent.evaluate.glucose import CSV_HEADER, balanced, score_person
-from agent.evaluate.glucose_stream import FIGURES, Heard, Said, stream, stream_of
+from agent.evaluate.glucose_stream import FIGURES, Heard, Said, stream
 from agent.evaluate.glucose_tables import AR2, LAST, NIGHTSCOUT, TUNED, VAGUS, group_table, tuned
 from agent.inference import Models, shipped_models
 from agent.ingest.glucose_csv import GlucoseFile, glucose_files, read_glucose_csv
@@ -111,7 +111,7 @@ def test_sets_are_found_in_the_folder_or_in_glucose_below_it(tmp_path: Path) -> 
 )
 def test_the_interval_of_a_sensor_is_told_by_its_file(tmp_path: Path, minutes: list[float], interval_s: float) -> None:
     file = read_glucose_csv(write(tmp_path, "SetA/p1", [(at(t), 100) for t in minutes]))
-    assert stream_of(file).interval_s == interval_s
+    assert file.stream().interval_s == interval_s
 
 
 # -- what is said at each row ------------------------------------------------------------------------------------------

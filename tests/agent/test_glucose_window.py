@@ -14,6 +14,7 @@ from agent.evaluate.incumbents import ar2
 from agent.ingest.simulate import cgm_readings
 from agent.scoring_glucose import on_grid
 from agent.signal.glucose_window import (
+    CLOCK,
     CONTEXT,
     HISTORY_S,
     PREPARE,
@@ -191,3 +192,35 @@ def test_bulk_and_live_agree_on_a_real_record(recordings_dir: Callable[[str], Pa
     live = prepare([(person.times_ns[: row + 1], person.mg_dl[: row + 1]) for row in rows.tolist()])
     assert np.array_equal(signal[rows], live[0])
     assert np.array_equal(context[rows], live[1])
+
+
+HOUR_NS = 3600 * 10**9
+
+
+def clock(times_ns: np.ndarray, offset_s: float | None) -> list[float]:
+    _, context = prepare([(times_ns, np.full(len(times_ns), 100.0))], [offset_s])
+    return context[0, CLOCK].tolist()
+
+
+def test_the_time_of_day_is_that_of_the_zone() -> None:
+    times_ns = np.arange(0, 6 * HOUR_NS, HOUR_NS // 12)
+    assert clock(times_ns, 3600.0) == clock(times_ns + HOUR_NS, 0.0)
+    assert clock(times_ns, 3600.0) == pytest.approx(clock(times_ns + 24 * HOUR_NS, 3600.0))
+    assert clock(times_ns, 3600.0) != clock(times_ns, 0.0)
+    assert clock(times_ns, 0.0)[-1] == 1.0
+
+
+def test_where_the_zone_is_not_known_the_time_of_day_says_nothing() -> None:
+    times_ns = np.arange(0, 6 * HOUR_NS, HOUR_NS // 12)
+    assert clock(times_ns, None) == [0.0] * 5
+    _, unsaid = prepare([(times_ns, np.full(len(times_ns), 100.0))])
+    assert unsaid[0, CLOCK].tolist() == [0.0] * 5
+    with pytest.raises(ValueError, match="offsets"):
+        prepare([(times_ns, np.full(len(times_ns), 100.0))], [0.0, 0.0])
+
+
+def test_each_reading_of_a_record_has_its_own_time_of_day() -> None:
+    times_ns = np.arange(0, 30 * HOUR_NS, HOUR_NS // 12)
+    _, each = prepare_each(times_ns, np.full(len(times_ns), 100.0), 7200.0)
+    _, alone = prepare([(times_ns[:200], np.full(200, 100.0))], [7200.0])
+    assert each[199].tobytes() == alone[0].tobytes()

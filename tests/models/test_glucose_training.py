@@ -86,7 +86,7 @@ def knows_all(people: list[Person]) -> HeldOut:
         change = np.nan_to_num(examples.change[:, k]) / UNIT_MG_DL
         outputs[:, column - 1 : column + 2] = change[:, None] + np.array([-0.5, 0.0, 0.5])
     outputs[:, FORECASTS:] = np.where(examples.event, 4.0, -4.0)
-    return HeldOut(examples, grids_of(people), outputs, outputs)
+    return HeldOut(examples, grids_of(people), outputs, outputs, outputs)
 
 
 SURE = Calibration(
