@@ -62,22 +62,21 @@ class GlucoseState:
 
     def expect(self, glucose: Glucose, forecast: Forecast) -> Outlook | None:
         """What follows for this person from what the model says; None of a time that was learned from before."""
-        if self.settings.personal == "off":
-            # Nobody's history: what holds of people at large, at every reading anew.
-            return _fresh(self.settings).push(glucose.t_ns, glucose.mg_dl, forecast)
         if glucose.t_ns <= self.personal.newest_ns:
             return None
         return self.personal.push(glucose.t_ns, glucose.mg_dl, forecast)
 
     def take(self, state_json: str) -> None:
-        """Go on from what was learned before; raises ValueError where that cannot be read."""
+        """Go on from what was learned before, where that is wanted; raises ValueError where it cannot be read."""
         settings = self.settings
+        if settings.personal == "off":
+            return
         self.personal = PersonalCalibration.from_state(
             state_json,
             low_alerts_per_day=settings.low_alerts_per_day,
             urgent_low_alerts_per_day=settings.urgent_low_alerts_per_day,
         )
-        self.personal.frozen = settings.personal == "frozen"
+        self.personal.frozen = settings.personal != "on"
 
     def offset_s(self, t_ns: int) -> float | None:
         """Seconds that local time is ahead of UTC; None where no zone is configured, or UTC, where few live."""
@@ -133,5 +132,5 @@ def _fresh(settings: GlucoseSettings) -> PersonalCalibration:
     personal = PersonalCalibration(
         low_alerts_per_day=settings.low_alerts_per_day, urgent_low_alerts_per_day=settings.urgent_low_alerts_per_day
     )
-    personal.frozen = settings.personal == "frozen"
+    personal.frozen = settings.personal != "on"
     return personal

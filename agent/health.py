@@ -266,7 +266,13 @@ def _stream_word(patient: PatientState, state: StreamState) -> tuple[StreamWord,
         for rule in ("lead_off", "poor_signal"):
             if rule in active:
                 return "poor", active[rule].text
-    return "ok", "; ".join(filter(None, (_coverage(patient, state), counted)))
+    drift = ""
+    if patient.glucose is not None and state.stream.key == patient.glucose.stream.key:
+        doubt = f"cgm_doubt:{state.stream.device}/{state.stream.channel}"
+        if doubt in active:
+            return "poor", active[doubt].text
+        drift = patient.glucose.personal.drift
+    return "ok", "; ".join(filter(None, (drift, _coverage(patient, state), counted)))
 
 
 def _coverage(patient: PatientState, state: StreamState) -> str:
