@@ -232,7 +232,8 @@ def test_the_stream_says_what_one_batch_over_the_same_histories_does(tmp_path: P
     file = read_glucose_csv(write(tmp_path, "SetA/p8", rows))
     said = stream([file], models)[0]
     mg_dl = file.mg_dl.astype(np.float32)
-    signal, context = glucose_window.prepare([(file.t_ns[: k + 1], mg_dl[: k + 1]) for k in range(len(rows))])
+    histories = [(file.t_ns[: k + 1], mg_dl[: k + 1]) for k in range(len(rows))]
+    signal, context = glucose_window.prepare(histories, [0.0] * len(rows))
     pack = load(shipped("glucose"))
     outputs = open_backend(pack).run({"signal": signal, "context": context})
     changes, risks = pack.changes(outputs), pack.probabilities(outputs)
