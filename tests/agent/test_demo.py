@@ -35,6 +35,7 @@ def test_the_script_calls_for_one_alarm_of_each_kind() -> None:
     programme = scripted(None)
     assert programme.expected is not None
     assert [one.rule for one in programme.expected] == [
+        "predicted_low",
         "ventricular_tachycardia",
         "pause",
         "asystole",
@@ -49,7 +50,18 @@ def test_a_shortened_script_calls_only_for_what_it_still_shows() -> None:
         assert programme.duration_s == seconds
         assert programme.expected is not None
         assert all(one.due_s <= seconds for one in programme.expected)
-    assert [one.rule for one in scripted(32.0).expected or ()] == ["ventricular_tachycardia"]
+    assert [one.rule for one in scripted(32.0).expected or ()] == ["predicted_low", "ventricular_tachycardia"]
+
+
+def test_what_the_glucose_sensor_stored_raises_nothing_and_the_reading_of_now_warns() -> None:
+    programme = scripted(None)
+    assert programme.cgm is not None
+    assert programme.cgm_chunks is not None
+    engine = Engine([Person(programme.cgm.patient, (programme.cgm,))], shipped_models())
+    *stored, fresh = programme.cgm_chunks(EPOCH_NS)
+    assert engine.step(stored, EPOCH_NS) == []
+    (warning,) = engine.step([fresh], fresh.t0_ns)
+    assert (warning.rule, warning.phase, warning.late) == ("predicted_low", "start", False)
 
 
 def test_a_longer_script_goes_on_with_a_normal_rhythm() -> None:
