@@ -18,7 +18,7 @@ from agent.alarms.local_time import UTC, LocalTime
 from agent.config_faults import ConfigError, Fault, did_you_mean, shown, unknown_key
 from agent.config_limits import read_limits
 from agent.config_lines import Path as KeyPath
-from agent.config_reader import TableReader, parse_toml, read_password
+from agent.config_reader import TableReader, parse_toml
 from agent.config_schema import AgentTable, Format, HistoryTable, MqttTable, OutboxTable, PatientTable
 from agent.config_sources import MqttSource, NightscoutConfig, SourceConfig, SourceReader, WfdbSource
 from agent.time_zone import TimeZoneError, known_zones, local_time
@@ -270,11 +270,7 @@ class _Reader:
             return password if table.username else None
         if not table.username:
             self._read.fault(path, "is given without username", "MQTT knows a password only with a user name")
-        try:
-            return read_password(file)
-        except (OSError, ValueError) as error:
-            self._read.fault(path, str(error), "the first line of the file is the password")
-            return None
+        return self._read.first_line(file, path, "password")
 
     def _patients(self, data: dict[str, Any]) -> tuple[PatientConfig, ...]:
         raw = data.get("patient", [])

@@ -121,6 +121,14 @@ class TableReader:
             self.fault(path, f"cannot tell whose home folder {shown(written)} is in", "write the path from /")
             return None
 
+    def first_line(self, file: Path, path: KeyPath, what: str) -> str | None:
+        """The secret in a file, which is `what`; None, with a fault noted, if there is none."""
+        try:
+            return read_password(file)
+        except (OSError, ValueError) as error:
+            self.fault(path, str(error), f"the first line of the file is the {what}")
+            return None
+
     def readable(self, written: str | None, path: KeyPath) -> Path | None:
         """The file `written` if it can be opened for reading; None, with a fault noted, if not."""
         file = self.path(written, path) if written is not None else None

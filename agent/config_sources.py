@@ -10,7 +10,7 @@ from agent.alarms.glucose_settings import SensorLife
 from agent.alarms.local_time import LocalTime
 from agent.config_faults import did_you_mean, shown
 from agent.config_lines import Path as KeyPath
-from agent.config_reader import TableReader, read_password
+from agent.config_reader import TableReader
 from agent.config_schema import SOURCES, Format, MqttSourceTable, NightscoutSourceTable, WfdbSourceTable
 from agent.time_zone import instant_ns
 from firmware_bridge.chunk import CANONICAL_UNIT, UNIT_FACTOR, Stream
@@ -50,7 +50,6 @@ class NightscoutConfig:
     token: str | None = None
     poll_s: float = 30.0
     format: Literal["nightscout"] = "nightscout"
-    sensor: None = None
 
     def __repr__(self) -> str:
         return f"NightscoutConfig({self.stream.key!r}, {self.url!r})"
@@ -167,13 +166,7 @@ class SourceReader:
 
     def _secret(self, name: str | None, path: KeyPath) -> str | None:
         file = self._read.readable(name, path)
-        if file is None:
-            return None
-        try:
-            return read_password(file)
-        except (OSError, ValueError) as error:
-            self._read.fault(path, str(error), "the first line of the file is the secret")
-            return None
+        return None if file is None else self._read.first_line(file, path, "secret")
 
     def _wfdb_source(self, table: WfdbSourceTable, path: KeyPath) -> WfdbSource | None:
         record = table.path.removesuffix(".hea").removesuffix(".dat")

@@ -127,7 +127,7 @@ def _secrets(config: Config) -> list[Check]:
 
 
 def _sites(config: Config) -> list[Check]:
-    """Whether each Nightscout site answers, and how old its newest entry is."""
+    """Whether each Nightscout site answers, and has an entry."""
     from agent.ingest.nightscout import FetchError, Site, fetch  # noqa: PLC0415
 
     checks = []

@@ -63,12 +63,13 @@ class GlucoseFlow:
         if pushed.kind in {"back-fill", "revised"}:
             self._show(patient, PastReading(t_ns, mg_dl, pushed.kind))
         patient.glucose_state.count(t_ns, mg_dl, pushed)
+        if pushed.glucose is None and pushed.questioned is None:
+            return None
+        events += patient.account(chunk, now_ns)
         if pushed.questioned is not None:
-            events += patient.account(chunk, now_ns)
             events += patient.observe_glucose(pushed.questioned, None, now_ns)
         if pushed.glucose is None:
             return None
-        events += patient.account(chunk, now_ns)
         return _Fresh(patient, pushed.glucose, *track.history(t_ns - round(glucose_window.HISTORY_S * NS_PER_S)))
 
     def _forecasts(self, fresh: Sequence[_Fresh]) -> list[Forecast | None]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 from agent.alarms.alert import Asked, Evidence
@@ -58,7 +59,8 @@ class GlucoseState:
             session_start_ns=life.started_ns,
         )
         rules = glucose_rules(limits, stream.interval_s, stream.device, stream.channel)
-        return cls(stream, settings, track, _fresh(settings), rules, DailySums(stream.interval_s), limits.local)
+        days = DailySums(stream.interval_s)
+        return cls(stream, settings, track, _fitted(settings, PersonalCalibration), rules, days, limits.local)
 
     def expect(self, glucose: Glucose, forecast: Forecast) -> Outlook | None:
         """What follows for this person from what the model says; None of a time that was learned from before."""
@@ -67,16 +69,8 @@ class GlucoseState:
         return self.personal.push(glucose.t_ns, glucose.mg_dl, forecast)
 
     def take(self, state_json: str) -> None:
-        """Go on from what was learned before, where that is wanted; raises ValueError where it cannot be read."""
-        settings = self.settings
-        if settings.personal == "off":
-            return
-        self.personal = PersonalCalibration.from_state(
-            state_json,
-            low_alerts_per_day=settings.low_alerts_per_day,
-            urgent_low_alerts_per_day=settings.urgent_low_alerts_per_day,
-        )
-        self.personal.frozen = settings.personal != "on"
+        """Go on from what was learned before; raises ValueError where that cannot be read."""
+        self.personal = _fitted(self.settings, partial(PersonalCalibration.from_state, state_json))
 
     def offset_s(self, t_ns: int) -> float | None:
         """Seconds that local time is ahead of UTC; None where no zone is configured, or UTC, where few live."""
@@ -128,8 +122,9 @@ class GlucoseState:
         return sum(max(0.0, apart - ALLOWED_INTERVALS * interval_ns) for apart in apart_ns) / NS_PER_S
 
 
-def _fresh(settings: GlucoseSettings) -> PersonalCalibration:
-    personal = PersonalCalibration(
+def _fitted(settings: GlucoseSettings, made: Callable[..., PersonalCalibration]) -> PersonalCalibration:
+    """A calibration, new or from a state, that keeps to the person's settings."""
+    personal = made(
         low_alerts_per_day=settings.low_alerts_per_day, urgent_low_alerts_per_day=settings.urgent_low_alerts_per_day
     )
     personal.frozen = settings.personal != "on"

@@ -18,10 +18,8 @@ from agent.history import History
 from agent.history_file import FILE_NAME, HistoryError, open_for_reading
 from agent.history_personal import PersonalVersion, PersonalVersions
 from agent.signal.personal import PersonalCalibration
+from agent.uplink import outbox_file
 from agent.uplink.outbox import OutboxError
-from agent.uplink.outbox_file import open_outbox_file
-
-OUTBOX_NAME = "outbox.sqlite"
 
 
 class _RefusedError(Exception):
@@ -120,12 +118,12 @@ def _roll_back(state_dir: Path, patient: str, generation: int) -> int:
 @contextmanager
 def _stopped(state_dir: Path) -> Iterator[None]:
     """While no agent runs with this state folder: it would write what it has learned over what is taken back."""
-    path = state_dir / OUTBOX_NAME
+    path = state_dir / outbox_file.FILE_NAME
     if not path.exists():
         yield
         return
     try:
-        db, _ = open_outbox_file(path, time.time_ns())
+        db, _ = outbox_file.open_outbox_file(path, time.time_ns())
     except OutboxError as error:
         raise _RefusedError(f"stop the agent first: {error}") from error
     with closing(db):

@@ -27,15 +27,18 @@ class PersonalKeeping:
         if versions is None:
             return
         for name, patient in self._engine.patients.items():
-            if patient.glucose is not None:
+            if patient.glucose is not None and patient.glucose.settings.personal != "off":
                 _resume(name, patient.glucose, versions)
 
     def keep(self, patients: Iterable[str], *, at_once: bool = False) -> None:
-        """Save what was learned of these patients where a day of readings has passed, or `at_once`."""
+        """Save what was learned of these patients where a day of readings has passed, or `at_once`.
+
+        Of whom nothing is learned, frozen or off, there is nothing to save: it would push out what was.
+        """
         for name in patients:
             patient = self._engine.patients.get(name)
             glucose = patient.glucose if patient else None
-            if glucose is None or glucose.last is None:
+            if glucose is None or glucose.last is None or glucose.settings.personal != "on":
                 continue
             day = glucose.last.t_ns // DAY_NS
             if day <= glucose.kept_day and not at_once:

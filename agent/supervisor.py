@@ -34,6 +34,7 @@ from agent.mqtt import MqttConnection, Will
 from agent.patient import Person
 from agent.replay import ecg_of
 from agent.standing import StandingAlarms
+from agent.uplink import outbox_file
 from agent.uplink.messages import JSON_TYPE, offline_payload
 from agent.uplink.outbox import Outbox, OutboxError, Outgoing
 from agent.uplink.publisher import Publisher
@@ -66,7 +67,7 @@ class Supervisor:
         config.agent.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         models, self._packs = live_models(config.agent.state_dir, config.agent.runtime, time.time_ns)
         self._persons = _persons(config, self._streams)
-        outbox = Outbox(config.agent.state_dir / "outbox.sqlite", config.outbox.max_mb << 20)
+        outbox = Outbox(config.agent.state_dir / outbox_file.FILE_NAME, config.outbox.max_mb << 20)
         kept = config.history  # opened after the outbox, whose lock keeps others out
         self._history = History(config.agent.state_dir / FILE_NAME, days=kept.days, max_mb=kept.max_mb)
         engine = Engine(

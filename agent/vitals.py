@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from agent.alarms.glucose import fresh_ns
 from agent.alarms.technical import silence_deadline_s
 from agent.glucose_state import GlucoseState
 from agent.patient import PatientState
+from agent.signal.outlook import Glucose, Outlook
 from agent.signal.track import EcgTrack
 from agent.uplink.evidence import expected_models, rfc3339
 from agent.uplink.messages import Trend, VitalMessage
@@ -58,7 +58,8 @@ def vitals_of(patient: PatientState, now_ns: int | None, shown_ns: int | None) -
     glucose = patient.glucose
     if glucose is not None and glucose.last is not None and glucose.last.t_ns != shown_ns:
         kept_s = round(silence_deadline_s(0.0, glucose.stream.interval_s))
-        yield Vital(_glucose(patient.person.id, glucose, now_ns), kept_s)
+        late = now_ns is not None and now_ns - glucose.last.t_ns > patient.fresh_ns(glucose.stream)
+        yield Vital(_glucose(patient.person.id, glucose.last, glucose.outlook, late=late), kept_s)
         yield from _days(patient.person.id, glucose, glucose.last.t_ns)
     for state in patient.streams.values():
         if state.last is None or state.stream.rate_hz or (glucose is not None and state.stream == glucose.stream):
@@ -119,10 +120,8 @@ def _is_current(patient: PatientState, track: EcgTrack) -> bool:
     return beating and bool(patient.seconds) and patient.seconds[-1].good
 
 
-def _glucose(patient: str, glucose: GlucoseState, now_ns: int | None) -> VitalMessage:
+def _glucose(patient: str, last: Glucose, outlook: Outlook | None, *, late: bool) -> VitalMessage:
     """The newest reading with its trend and what is expected after it."""
-    last, outlook = glucose.last, glucose.outlook
-    assert last is not None  # noqa: S101 (asked only of who has a reading)
     rate = last.rate_mg_dl_min
     return VitalMessage(
         patient=patient,
@@ -130,7 +129,7 @@ def _glucose(patient: str, glucose: GlucoseState, now_ns: int | None) -> VitalMe
         value=round(last.mg_dl, 1),
         unit="mg/dL",
         at=rfc3339(last.t_ns),
-        late=now_ns is not None and now_ns - last.t_ns > fresh_ns(glucose.stream.interval_s),
+        late=late,
         rate_per_min=None if rate is None else round(rate, 2),
         trend=None if rate is None else trend(rate),
         expected=None if outlook is None or not outlook.usable else expected_models(outlook.expected),

@@ -145,8 +145,8 @@ class Worker:
             self._commit(self._messages(events), journal, self._due_snapshots(journal))
         if self.history is not None and not self.disk_full and (not events or self.history.waiting > WAITING_ROWS):
             self.history.tick()  # in a tick in which nobody waits to be told of an alarm
-        if self._personal is not None and not self.disk_full:
-            self._personal.keep(dict.fromkeys(entry.patient for entry in journal))
+            if self._personal is not None:
+                self._personal.keep(dict.fromkeys(entry.patient for entry in journal))
         self.ticks += 1
         return events
 

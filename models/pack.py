@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from models.manifest import MANIFEST_NAME, Manifest, PackError, Weights, WeightsName, read_manifest
+from models.manifest import MANIFEST_NAME, Manifest, PackError, Platt, Weights, WeightsName, read_manifest
 
 if TYPE_CHECKING:
     from models.backends import Backend
@@ -23,7 +23,9 @@ __all__ = [
     "PackError",
     "available_packs",
     "difference",
+    "event_probabilities",
     "expected",
+    "forecast_changes",
     "golden",
     "load",
     "probabilities",
@@ -91,9 +93,7 @@ class ModelPack:
         """Calibrated probabilities, (batch, labels or steps) float32, of the backend's outputs (batch, outputs)."""
         output = self.manifest.output
         if output.forecast is not None:
-            platt = [output.platt[label] for label in self.labels]
-            scale, bias = np.array([(one.scale, one.bias) for one in platt], dtype=np.float64).T
-            return sigmoid(outputs[:, -len(self.labels) :] * scale + bias, 1.0)
+            return event_probabilities(outputs, [output.platt[label] for label in self.labels])
         return sigmoid(outputs, output.temperature) if output.steps else probabilities(outputs, output.temperature)
 
     def changes(self, outputs: Float32) -> Float32:
@@ -104,14 +104,7 @@ class ModelPack:
         forecast = self.manifest.output.forecast
         if forecast is None:
             raise ValueError(f"{self.id} forecasts nothing")
-        n = len(forecast.minutes)
-        said = outputs[:, : 3 * n].reshape(len(outputs), n, 3).astype(np.float64) * forecast.unit_mg_dl
-        said += np.outer(forecast.widen_mg_dl, (-1.0, 0.0, 1.0))
-        # A quantized network may put the ends of a narrow interval a step on the wrong side of the mean.
-        said[:, :, 0] = np.minimum(said[:, :, 0], said[:, :, 1])
-        said[:, :, 2] = np.maximum(said[:, :, 2], said[:, :, 1])
-        changes: Float32 = said.astype(np.float32)
-        return changes
+        return forecast_changes(outputs, forecast.unit_mg_dl, forecast.widen_mg_dl)
 
     def unsure(self, probabilities: Float32) -> npt.NDArray[np.bool_]:
         """Which rows (batch, labels) of calibrated probabilities leave more or less than one answer open: (batch,)."""
@@ -121,6 +114,24 @@ class ModelPack:
         at_least = np.array([conformal.at_least[label] for label in self.labels], dtype=np.float32)
         unsure: npt.NDArray[np.bool_] = (probabilities >= at_least).sum(axis=1) != 1
         return unsure
+
+
+def event_probabilities(outputs: Float32, platt: Sequence[Platt]) -> Float32:
+    """(batch, events) float32 from the logits at the end of a forecast's outputs, each calibrated by its own."""
+    scale, bias = np.array([(one.scale, one.bias) for one in platt], dtype=np.float64).T
+    return sigmoid(outputs[:, -len(platt) :] * scale + bias, 1.0)
+
+
+def forecast_changes(outputs: Float32, unit_mg_dl: float, widen_mg_dl: Sequence[float]) -> Float32:
+    """(batch, horizons, 3) float32 in mg/dL from the front of a forecast's outputs: see `ModelPack.changes`."""
+    n = len(widen_mg_dl)
+    said = outputs[:, : 3 * n].reshape(len(outputs), n, 3).astype(np.float64) * unit_mg_dl
+    said += np.outer(widen_mg_dl, (-1.0, 0.0, 1.0))
+    # A quantized network may put the ends of a narrow interval a step on the wrong side of the mean.
+    said[:, :, 0] = np.minimum(said[:, :, 0], said[:, :, 1])
+    said[:, :, 2] = np.maximum(said[:, :, 2], said[:, :, 1])
+    changes: Float32 = said.astype(np.float32)
+    return changes
 
 
 def probabilities(logits: Float32, temperature: float) -> Float32:

@@ -17,6 +17,7 @@ from agent.inference import shipped_models
 from agent.ingest.simulate import DEMO_SCRIPT, CgmReading, SimulatedPatient, cgm_chunks, cgm_readings
 from agent.ingest.source import Delivery
 from agent.patient import Person
+from agent.uplink import outbox_file
 from agent.uplink.outbox import Outbox
 from agent.uplink.topics import Topics, input_topic
 from agent.worker import Worker
@@ -88,7 +89,7 @@ def _worker(folder: Path, streams: Sequence[Stream]) -> Worker:
     history = History(folder / FILE_NAME)
     persons = [Person(stream.patient, (stream,)) for stream in streams]
     engine = Engine(persons, shipped_models(), watch=history.watch)
-    return Worker(engine, Outbox(folder / "outbox.sqlite"), Topics("bench"), wall=False, history=history)
+    return Worker(engine, Outbox(folder / outbox_file.FILE_NAME), Topics("bench"), wall=False, history=history)
 
 
 def _signal(seed: int) -> list[Chunk]:

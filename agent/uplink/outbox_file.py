@@ -8,6 +8,8 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
+FILE_NAME = "outbox.sqlite"
+"""In the state folder."""
 SCHEMA_VERSION = 1
 
 _SCHEMA = """

@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.evaluate.incumbents import ar2
-from agent.scoring_glucose import SLOTS_A_DAY, ForecastScore, Grid, forecast_score, total
-from agent.scoring_glucose_events import LE54_20, LT70_30, LowScore, Target, low_ahead, low_score, notifications
+from agent.scoring_glucose import ForecastScore, Grid, forecast_score, total
+from agent.scoring_glucose_events import LE54_20, LT70_30, LowScore, Target, low_score, lows_of
 from agent.signal.glucose_window import UNIT_MG_DL
 from agent.signal.outlook import HIGH_MG_DL, HORIZONS_MIN
 from models.manifest import AlarmAt, Platt
-from models.pack import sigmoid
+from models.pack import event_probabilities, forecast_changes
 from models.training.glucose_examples import LABELS, Examples
 from models.training.glucose_network import FORECASTS
 from models.training.glucose_records import Person
@@ -67,17 +67,11 @@ class Calibration:
 
     def probabilities(self, outputs: Float32) -> Float32:
         """(n, labels) calibrated."""
-        scale = np.array([self.platt[label].scale for label in LABELS])
-        bias = np.array([self.platt[label].bias for label in LABELS])
-        return sigmoid((outputs[:, FORECASTS:] * scale + bias).astype(np.float32), 1.0)
+        return event_probabilities(outputs, [self.platt[label] for label in LABELS])
 
     def changes(self, outputs: Float32) -> Float32:
         """(n, horizons, 3) mg/dL: lower end, mean, upper end."""
-        said = outputs[:, :FORECASTS].reshape(len(outputs), len(HORIZONS_MIN), 3).astype(np.float64) * UNIT_MG_DL
-        said += np.outer(self.widen_mg_dl, (-1.0, 0.0, 1.0))
-        said[:, :, 0] = np.minimum(said[:, :, 0], said[:, :, 1])
-        said[:, :, 2] = np.maximum(said[:, :, 2], said[:, :, 1])
-        return said.astype(np.float32)
+        return forecast_changes(outputs, UNIT_MG_DL, self.widen_mg_dl)
 
 
 def calibrate(held_out: HeldOut) -> Calibration:
@@ -224,36 +218,17 @@ def threshold(
     column = LABELS.index(label)
     p = calibration.probabilities(held_out.outputs)[:, column]
     known = [
-        (p[rows], _Asked.of(_grid_of(label, held_out.grids[patient]), TARGETS[column]))
+        (p[rows], lows_of(_grid_of(label, held_out.grids[patient]), TARGETS[column]))
         for patient, rows in held_out.rows().items()
         if not is_sparse_grid(held_out.grids[patient])
     ]
-    days = sum(asked.days for _, asked in known)
     low, high = -9.0, 6.0  # log odds
     for _ in range(14):
         start = _share((low + high) / 2)
-        false = sum(asked.false_of(standing(mine, start, ends_at * start)) for mine, asked in known)
-        low, high = ((low + high) / 2, high) if false > false_a_day * days else (low, (low + high) / 2)
+        scores = [lows.score(standing(mine, start, ends_at * start)) for mine, lows in known]
+        too_many = sum(float(one.false) for one in scores) > false_a_day * sum(float(one.days) for one in scores)
+        low, high = ((low + high) / 2, high) if too_many else (low, (low + high) / 2)
     return float(np.ceil(_share(high) * 1e4)) / 1e4
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Asked:
-    """What of a person's false alarms does not depend on where they begin; figures as `low_score` has them."""
-
-    slot: npt.NDArray[np.int64]
-    can_alarm: Bools
-    right: Bools
-    days: float
-
-    @classmethod
-    def of(cls, grid: Grid, target: Target) -> _Asked:
-        can_alarm = grid.usable & (grid.mg_dl >= target.below_mg_dl)
-        days = float(grid.interval_slots[can_alarm].sum()) / SLOTS_A_DAY
-        return cls(grid.slot, can_alarm, low_ahead(grid, target), days)
-
-    def false_of(self, on: Bools) -> int:
-        return int(np.sum(notifications(self.slot, on & self.can_alarm) & ~self.right))
 
 
 def is_sparse_grid(grid: Grid) -> bool:

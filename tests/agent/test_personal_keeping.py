@@ -142,4 +142,7 @@ def test_off_takes_and_learns_nothing_and_frozen_only_takes(tmp_path: Path, read
     assert off.glucose.personal.frozen
     assert off.glucose.personal.newest_ns == readings[904].t0_ns
     assert off.glucose.personal.low.budget.threshold == PersonalCalibration().low.budget.threshold != threshold
-    off.kill()
+    off.stop()
+    on_again = started(tmp_path, readings)
+    assert on_again.glucose.personal.low.budget.threshold == threshold  # nothing was saved over what was learned
+    on_again.kill()
