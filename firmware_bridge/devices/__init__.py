@@ -1,0 +1,60 @@
+"""Every kind of wearable that can be spoken with. One more is one file here and one line in BUILT_IN, or, in a package
+of its own, one entry point of the group "vagus.devices" that names its Profile."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import entry_points
+
+from firmware_bridge.devices.profile import Advertisement, Offer, Option, OptionValue, Profile, uuid16
+from firmware_bridge.devices.session import (
+    Arrival,
+    DeviceRefusedError,
+    Emit,
+    Heard,
+    Link,
+    LinkError,
+    Notice,
+    Session,
+)
+
+BUILT_IN: tuple[Profile, ...] = ()
+ENTRY_POINTS = "vagus.devices"
+
+
+@cache
+def profiles() -> dict[str, Profile]:
+    """All of them by id; a built-in one is never replaced. Raises TypeError where an entry point names no Profile."""
+    found = {profile.id: profile for profile in BUILT_IN}
+    for point in entry_points(group=ENTRY_POINTS):
+        profile = point.load()
+        if not isinstance(profile, Profile):
+            raise TypeError(f"{point.value} of the entry point {point.name!r} is no Profile")
+        found.setdefault(profile.id, profile)
+    return found
+
+
+def recognise(heard: Advertisement) -> list[Profile]:
+    """The kinds that a device may be, the likeliest first."""
+    fitting = [(profile.score(heard), profile) for profile in profiles().values()]
+    return [profile for score, profile in sorted(fitting, key=lambda one: -one[0]) if score]
+
+
+__all__ = [
+    "Advertisement",
+    "Arrival",
+    "DeviceRefusedError",
+    "Emit",
+    "Heard",
+    "Link",
+    "LinkError",
+    "Notice",
+    "Offer",
+    "Option",
+    "OptionValue",
+    "Profile",
+    "Session",
+    "profiles",
+    "recognise",
+    "uuid16",
+]
