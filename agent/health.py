@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import Literal
 
 from agent import __version__
+from agent.ingest.device_status import DeviceSource, DeviceStatus
 from agent.ingest.mqtt import MqttSource
 from agent.ingest.nightscout import NightscoutSource
 from agent.live_models import PackState
@@ -23,6 +24,7 @@ from agent.patient import PatientState
 from agent.stream_state import StreamState
 from agent.uplink.evidence import rfc3339
 from agent.uplink.messages import (
+    DeviceHealth,
     PackHealth,
     StatusMessage,
     StreamHealth,
@@ -32,12 +34,13 @@ from agent.uplink.messages import (
 )
 from agent.uplink.outbox import Outgoing
 from agent.uplink.publisher import Publisher
-from agent.vitals import Vital, vitals_of
+from agent.vitals import Vital, device_vitals, vitals_of
 from agent.worker import Worker
 
 log = logging.getLogger(__name__)
 
 VITALS_S = 2.0
+DEVICE_VITALS_S = 60.0
 DISPLAY_BACKLOG = 200
 """Display messages under way at once; more are not sent at all."""
 
@@ -60,15 +63,17 @@ class Health:
         ingest: MqttConnection | None,
         packs: Sequence[PackState],
         sites: Sequence[NightscoutSource] = (),
+        wearables: Sequence[DeviceSource] = (),
     ) -> None:
         self._worker, self._thread, self._uplink, self._publisher = worker, thread, uplink, publisher
         self._source, self._ingest = source, ingest
-        self._packs, self._sites = packs, sites
+        self._packs, self._sites, self._wearables = packs, sites, wearables
         self._started_ns = time.time_ns()
         self._under_way = 0
         self._last_vital: dict[tuple[str, str], str] = {}
         self._glucose_shown_ns: dict[str, int] = {}
         self._shed = 0
+        self._devices_due_s = 0.0
         self._changed = asyncio.Event()
         self._said: tuple[str, ...] = ()
         for connection in (uplink, ingest):
@@ -91,6 +96,9 @@ class Health:
             self._changed.clear()
             if self._uplink.is_connected:
                 vitals = await loop.run_in_executor(self._thread, self._vitals)
+                if loop.time() >= self._devices_due_s:
+                    self._devices_due_s = loop.time() + DEVICE_VITALS_S
+                    vitals += [vital for status in self._devices() for vital in device_vitals(status, time.time_ns())]
                 for vital in vitals:
                     self._show(vital_message(vital.message, self._worker.topics, vital.retained_s))
                 reasons = tuple(self._reasons())
@@ -114,8 +122,13 @@ class Health:
         except (MqttError, TimeoutError) as error:
             log.warning("could not say goodbye: %s", error)
 
+    def _devices(self) -> list[DeviceStatus]:
+        return [status for source in self._wearables for status in source.devices()]
+
     async def _say(self) -> None:
-        status = await asyncio.get_running_loop().run_in_executor(self._thread, self._status)
+        loop = asyncio.get_running_loop()
+        devices = [_device_health(status) for status in self._devices()]
+        status = await loop.run_in_executor(self._thread, self._status, devices)
         outgoing = status_message(status, self._worker.topics)
         try:
             async with asyncio.timeout(10.0):
@@ -184,9 +197,11 @@ class Health:
         if self._ingest is not None:
             reasons += [f"no input: denied to subscribe to {f}" for f in self._ingest.status.refused_subscriptions]
         reasons += [f"no input of {site.name}: {site.trouble}" for site in self._sites if site.trouble]
+        reasons += [text for source in self._wearables for text in source.troubles().values()]
+        reasons += [f"{status.device}: {status.trouble}" for status in self._devices() if status.trouble]
         return reasons
 
-    def _status(self) -> StatusMessage:
+    def _status(self, devices: list[DeviceHealth]) -> StatusMessage:
         now_ns = time.time_ns()
         reasons = self._reasons()
         depth = self._worker.outbox.depth()
@@ -213,10 +228,25 @@ class Health:
                 for patient in self._worker.engine.patients.values()
                 for state in patient.streams.values()
             ],
+            devices=devices,
             backends={pack.id: pack.runtime for pack in self._packs if pack.runtime},
             packs=[_pack_health(pack) for pack in self._packs],
             counters=counters,
         )
+
+
+def _device_health(status: DeviceStatus) -> DeviceHealth:
+    return DeviceHealth(
+        patient=status.patient,
+        device=status.device,
+        state=status.state,
+        detail=status.words,
+        model=status.model,
+        rssi_dbm=status.rssi_dbm,
+        battery_percent=status.battery_percent,
+        trouble=status.trouble,
+        counts=dict(status.counts),
+    )
 
 
 def _pack_health(pack: PackState) -> PackHealth:

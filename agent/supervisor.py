@@ -18,11 +18,13 @@ from agent import __version__
 from agent.alarms.alert import AlertEvent
 from agent.config import Config, MqttConfig, NightscoutConfig, WfdbSource, streams
 from agent.config import MqttSource as MqttSourceConfig
+from agent.device_alarms import DeviceAlarms
 from agent.engine import Engine
 from agent.health import Health
 from agent.history import History
 from agent.history_file import FILE_NAME
 from agent.ingest.decoder import Decoder, StreamConfig
+from agent.ingest.device_status import DeviceSource
 from agent.ingest.mqtt import MqttSource
 from agent.ingest.nightscout import NightscoutSource, Site
 from agent.ingest.replay import EPOCH_NS, RecordStream, ReplaySource, record_chunks
@@ -33,7 +35,7 @@ from agent.logs import configure_logging
 from agent.mqtt import MqttConnection, Will
 from agent.patient import Person
 from agent.replay import ecg_of
-from agent.standing import StandingAlarms
+from agent.standing import Standing, StandingAlarms
 from agent.uplink import outbox_file
 from agent.uplink.messages import JSON_TYPE, offline_payload
 from agent.uplink.outbox import Outbox, OutboxError, Outgoing
@@ -53,6 +55,8 @@ GATHER_S, GATHER_PER_PATIENT_S, GATHER_AT_MOST_S = 0.002, 0.0005, 0.05
 IDLE_S = 0.25
 """With no data, time is let pass this often, so that silence is noticed."""
 STATUS_S = 10.0
+LOOK_S = 1.0
+"""How often it is looked whether models, adapters and wearables are as they should be."""
 GOODBYE_S = 3.0
 """An orderly stop waits this long for the broker to take what is left."""
 
@@ -78,7 +82,7 @@ class Supervisor:
             watch=self._history.watch,
         )
         self._wall = config.agent.time == "wall"
-        standing = StandingAlarms(config.agent.state_dir / "standing.json", config.agent.id)
+        standing = StandingAlarms(config.agent.state_dir / "standing.json")
         self._worker = Worker(engine, outbox, self._topics, wall=self._wall, standing=standing, history=self._history)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="worker")
         self._queue: asyncio.Queue[Delivery] = asyncio.Queue(QUEUE_DELIVERIES)
@@ -89,7 +93,9 @@ class Supervisor:
             if isinstance(source, NightscoutConfig)
         ]
         self._stopping = asyncio.Event()
-        self._model_alarms: dict[str, str] = {}
+        self._wearables: list[DeviceSource] = []
+        self._device_alarms = DeviceAlarms(config.agent.id)
+        self._standing: dict[Standing, str] = {}
 
     async def run(self) -> None:
         """Run until `stop` is called."""
@@ -106,11 +112,21 @@ class Supervisor:
                 self._thread,
                 on_change=lambda: health.changed(),  # noqa: PLW0108 (health is made from the publisher)
             )
-            health = Health(self._worker, self._thread, uplink, publisher, source, ingest, self._packs, self._sites)
+            health = Health(
+                self._worker,
+                self._thread,
+                uplink,
+                publisher,
+                source,
+                ingest,
+                self._packs,
+                self._sites,
+                self._wearables,
+            )
             decode = (source.decoder if source else Decoder(self._streams)).decode
             resumed = await loop.run_in_executor(self._thread, self._worker.recover, decode)
             log.info("agent %s, vagus %s: %s", self._config.agent.id, __version__, resumed)
-            await self._tell_of_models()
+            await self._say_what_stands()
             for connection in (uplink, ingest):
                 if connection is not None:
                     await stack.enter_async_context(connection)
@@ -160,14 +176,17 @@ class Supervisor:
         """Tick after tick: take what has come, step, commit, acknowledge, and let the publisher know."""
         loop = asyncio.get_running_loop()
         sent_unsaved: set[int] = set()
+        look_s = loop.time()
         while True:
             deliveries = await self._gather()
             now_ns = time.time_ns() if self._wall else None
             events = await loop.run_in_executor(self._thread, self._worker.tick, deliveries, now_ns)
-            if model_alarms(self._packs) != self._model_alarms:
-                await self._tell_of_models()
-                publisher.wake()
-                health.changed()
+            if loop.time() >= look_s:
+                look_s = loop.time() + LOOK_S
+                if self._what_stands() != self._standing:
+                    await self._say_what_stands()
+                    publisher.wake()
+                    health.changed()
             for delivery in deliveries:
                 delivery.ack()
             if self._worker.unsaved:
@@ -180,11 +199,16 @@ class Supervisor:
                 publisher.wake()
                 _log(events)
 
-    async def _tell_of_models(self) -> None:
-        """Put on disk which models are missing, or run on less than was asked for; what is no longer so ends."""
-        self._model_alarms = model_alarms(self._packs)
+    def _what_stands(self) -> dict[Standing, str]:
+        """Which models are missing or run on less than was asked for, which adapters and wearables need somebody."""
+        models = {(self._config.agent.id, rule): text for rule, text in model_alarms(self._packs).items()}
+        return models | self._device_alarms.wanted(self._wearables)
+
+    async def _say_what_stands(self) -> None:
+        """Put it on disk; what is no longer so ends."""
+        self._standing = self._what_stands()
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._thread, self._worker.stand, self._model_alarms, time.time_ns())
+        await loop.run_in_executor(self._thread, self._worker.stand, self._standing, time.time_ns())
 
     async def _gather(self) -> Sequence[Delivery]:
         try:

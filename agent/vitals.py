@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from agent.alarms.technical import silence_deadline_s
 from agent.glucose_state import GlucoseState
+from agent.ingest.device_status import DeviceStatus
 from agent.patient import PatientState
 from agent.signal.outlook import Glucose, Outlook
 from agent.signal.track import EcgTrack
@@ -94,6 +95,29 @@ def _days(patient: str, glucose: GlucoseState, at_ns: int) -> Iterator[Vital]:
             ),
             DAY_S,
         )
+
+
+def device_vitals(status: DeviceStatus, now_ns: int) -> Iterator[Vital]:
+    """The battery of a wearable that is connected, and how strongly it is heard. `now_ns`: the wall clock."""
+    if status.state != "connected":
+        return
+    for name, value, unit, retained_s in (
+        ("battery", status.battery_percent, "%", DAY_S),
+        ("rssi", status.rssi_dbm, "dBm", None),
+    ):
+        if value is not None:
+            yield Vital(
+                VitalMessage(
+                    patient=status.patient,
+                    code=f"{name}_{status.device}",
+                    value=float(value),
+                    unit=unit,
+                    at=rfc3339(now_ns),
+                    late=False,
+                    device=status.device,
+                ),
+                retained_s,
+            )
 
 
 def trend(rate_mg_dl_min: float) -> Trend:

@@ -18,7 +18,7 @@ from agent.engine import Engine
 from agent.history import History
 from agent.ingest.source import Delivery
 from agent.personal_keeping import PersonalKeeping
-from agent.standing import StandingAlarms, ended, technical
+from agent.standing import Standing, StandingAlarms, ended, technical
 from agent.uplink.messages import alert_messages
 from agent.uplink.outbox import JournalEntry, Outbox, OutboxFull, Outgoing
 from agent.uplink.topics import Topics
@@ -126,8 +126,8 @@ class Worker:
             events += [event, ended(event, now_ns, "Watching again"), *patient.states.still_on(now_ns)]
         self._commit(self._messages(events), (), {})
 
-    def stand(self, wanted: Mapping[str, str], now_ns: int) -> None:
-        """Alarms on the agent itself that are true from now on, by rule with their texts; those no longer in it end."""
+    def stand(self, wanted: Mapping[Standing, str], now_ns: int) -> None:
+        """Alarms on the watching itself that are true from now on, with their texts; those no longer in it end."""
         if self._standing is not None:
             self._standing.change(wanted, now_ns, lambda events: self._commit(self._messages(events), (), {}))
 

@@ -40,11 +40,15 @@ TECHNICAL: dict[str, Priority] = {
     "model_missing": Priority.MEDIUM,
     "model_runtime": Priority.LOW,
     "cgm_doubt": Priority.MEDIUM,
+    "bluetooth": Priority.MEDIUM,
+    "serial_port": Priority.MEDIUM,
+    "device_trouble": Priority.LOW,
+    "device_battery": Priority.LOW,
 }
 
 
 def urgency(rule: str) -> tuple[Category, Priority]:
-    """Category and priority of a rule; a technical rule may carry the name of a stream or model after a colon."""
+    """Category and priority of a rule; a technical rule may carry the name of what it is about after a colon."""
     name = rule.partition(":")[0]
     if name in PHYSIOLOGICAL:
         return Category.PHYSIOLOGICAL, PHYSIOLOGICAL[name]

@@ -80,6 +80,20 @@ class StreamHealth(Model):
     detail: str = ""
 
 
+class DeviceHealth(Model):
+    """A wearable that the agent itself keeps in touch with, over Bluetooth or a cable."""
+
+    patient: str
+    device: str
+    state: Literal["connected", "connecting", "searching", "refused", "stopped"]
+    detail: str = ""
+    model: str = Field(default="", description="maker, model and firmware, as the device has them")
+    rssi_dbm: int | None = None
+    battery_percent: int | None = None
+    trouble: str = Field(default="", description="what somebody has to see to")
+    counts: dict[str, int] = Field(default_factory=dict, description="what was out of the ordinary, by what it was")
+
+
 class PackHealth(Model):
     id: str
     version: str = ""
@@ -102,6 +116,7 @@ class StatusMessage(Model):
     started_at: str | None = None
     reasons: list[str] = Field(default_factory=list, description="why it is not simply online, in plain words")
     streams: list[StreamHealth] = Field(default_factory=list)
+    devices: list[DeviceHealth] = Field(default_factory=list)
     backends: dict[str, str] = Field(default_factory=dict, description="model pack → what it runs on")
     packs: list[PackHealth] = Field(default_factory=list)
     counters: dict[str, int] = Field(default_factory=dict)
@@ -131,6 +146,7 @@ class VitalMessage(Model):
     trend: Trend | None = Field(default=None, description="the rate in a word: steady is less than 1 mg/dL a minute")
     expected: list[ExpectedModel] | None = Field(default=None, description="forecasts, in `unit`")
     doubt: str | None = Field(default=None, description="why the sensor's value is doubted")
+    device: str | None = Field(default=None, description="of a number about a device itself")
     note: Literal["research software, not a medical device"] = RESEARCH_NOTE
 
 

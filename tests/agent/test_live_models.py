@@ -13,7 +13,7 @@ import pytest
 from agent.alarms.alert import AlertEvent, Category, Phase, Priority
 from agent.config_schema import AgentTable
 from agent.live_models import EXPECTED, WITHOUT, check_pack, live_models, model_alarms
-from agent.standing import StandingAlarms
+from agent.standing import Standing, StandingAlarms
 from models.backends import RUNTIMES, Runtime, open_backend, probe
 from models.manifest import MANIFEST_NAME
 from models.pack import ModelPack, PackError, available_packs, golden, load, shipped
@@ -187,9 +187,13 @@ class Outbox:
         self.said = events
 
 
+def of_the_ward(wanted: dict[str, str]) -> dict[Standing, str]:
+    return {("ward", rule): text for rule, text in wanted.items()}
+
+
 def start(path: Path, wanted: dict[str, str], now_ns: int) -> list[tuple[str, str]]:
     outbox = Outbox()
-    StandingAlarms(path / "standing.json", "ward").change(wanted, now_ns, outbox)
+    StandingAlarms(path / "standing.json").change(of_the_ward(wanted), now_ns, outbox)
     return [(event.rule, event.phase.value) for event in outbox.said]
 
 
@@ -206,14 +210,14 @@ def test_an_alarm_begins_goes_on_over_starts_and_ends(tmp_path: Path) -> None:
     assert start(tmp_path, {}, 6) == []
 
 
-def test_the_end_names_the_alarm_that_began(tmp_path: Path) -> None:
+def test_it_is_said_again_only_where_its_text_changes_and_its_end_names_the_alarm_that_began(tmp_path: Path) -> None:
     said: list[AlertEvent] = []
-    alarms = StandingAlarms(tmp_path / "standing.json", "ward")
-    for now_ns, wanted in ((7, {"model_missing:beat": "why"}), (8, {"model_missing:beat": "why"}), (9, {})):
-        alarms.change(wanted, now_ns, said.extend)
+    alarms = StandingAlarms(tmp_path / "standing.json")
+    for now_ns, text in ((7, "why"), (8, "why"), (9, "another reason"), (10, "")):
+        alarms.change({("ward", "model_missing:beat"): text} if text else {}, now_ns, said.extend)
     assert len({event.alert_id for event in said}) == 1
     assert [event.phase for event in said] == [Phase.START, Phase.CONTINUE, Phase.END]
-    assert [event.at_ns for event in said] == [7, 8, 9]
+    assert [event.at_ns for event in said] == [7, 9, 10]
     assert {(event.patient, event.category, event.priority) for event in said} == {
         ("ward", Category.TECHNICAL, Priority.MEDIUM)
     }
@@ -231,17 +235,19 @@ def test_after_a_crash_in_between_nothing_stays_on_for_ever(tmp_path: Path, fail
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        StandingAlarms(path, "ward").change({"model_missing:vf": "why"}, 1, crash)
-    StandingAlarms(path, "ward").change({"model_missing:vf": "why"}, 2, said.extend)
+        StandingAlarms(path).change(of_the_ward({"model_missing:vf": "why"}), 1, crash)
+    StandingAlarms(path).change(of_the_ward({"model_missing:vf": "why"}), 2, said.extend)
     with pytest.raises(KeyboardInterrupt):
-        StandingAlarms(path, "ward").change({}, 3, crash)
-    StandingAlarms(path, "ward").change({}, 4, said.extend)
+        StandingAlarms(path).change({}, 3, crash)
+    StandingAlarms(path).change({}, 4, said.extend)
     assert said[-1].phase is Phase.END
     assert len({event.alert_id for event in said}) == 1
-    StandingAlarms(path, "ward").change({}, 5, crash)  # nothing is left to say
+    StandingAlarms(path).change({}, 5, crash)  # nothing is left to say
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b'{"model_missing:beat": 3}', b'{"no_such_rule": [1, "x"]}', b"\xff"])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b'[["ward", "model_missing:beat"]]', b'[["ward", "no_such_rule", 1, "x"]]', b"[3]", b"\xff"]
+)
 def test_a_damaged_file_is_begun_anew(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "standing.json").write_bytes(content)
     assert start(tmp_path, {"model_missing:beat": "why"}, 1) == [("model_missing:beat", "start")]

@@ -63,7 +63,7 @@ def worker_at(
     path.mkdir(exist_ok=True)
     outbox = Outbox(path / "outbox.sqlite", max_pages=max_pages)
     OPENED.append(outbox)
-    standing = StandingAlarms(path / "standing.json", "ward")
+    standing = StandingAlarms(path / "standing.json")
     return Worker(Engine(persons, models or Models()), outbox, Topics("ward"), wall=False, standing=standing)
 
 
@@ -151,7 +151,7 @@ def test_a_missing_model_is_on_disk_as_an_alarm_that_the_next_start_can_end(tmp_
         return [(data.rule, data.phase.value, data.patient, data.category == "technical") for data in events]
 
     first = worker_at(tmp_path, ["p1"])
-    first.stand({"model_missing:beat": "Model missing: it is gone"}, 5)
+    first.stand({("ward", "model_missing:beat"): "Model missing: it is gone"}, 5)
     assert heard(first) == [("model_missing:beat", "start", "ward", True)]
     first.outbox.close()
     second = worker_at(tmp_path, ["p1"])
