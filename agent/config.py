@@ -15,6 +15,7 @@ from typing import Any, Literal
 from agent.alarms.glucose_settings import GlucoseSettings
 from agent.alarms.limits import Limits
 from agent.alarms.local_time import UTC, LocalTime
+from agent.config_ble import BleConfig
 from agent.config_faults import ConfigError, Fault, did_you_mean, shown, unknown_key
 from agent.config_limits import read_limits
 from agent.config_lines import Path as KeyPath
@@ -27,6 +28,7 @@ from firmware_bridge.chunk import Stream
 
 __all__ = [
     "AgentConfig",
+    "BleConfig",
     "Config",
     "ConfigError",
     "Fault",
@@ -146,12 +148,13 @@ def parse_config(text: str | bytes, path: Path, environ: Mapping[str, str] = os.
 
 def streams(config: Config) -> dict[tuple[str, str], tuple[Stream, Format]]:
     """Every stream whose payloads are decoded, with their format, by (device, channel)."""
-    return {
-        (source.stream.device, source.stream.channel): (source.stream, source.format)
-        for patient in config.patients
-        for source in patient.sources
-        if isinstance(source, (MqttSource, NightscoutConfig))
-    }
+    found: dict[tuple[str, str], tuple[Stream, Format]] = {}
+    for source in (source for patient in config.patients for source in patient.sources):
+        if isinstance(source, WfdbSource):
+            continue
+        for stream in source.streams if isinstance(source, BleConfig) else (source.stream,):
+            found[stream.device, stream.channel] = (stream, source.format)
+    return found
 
 
 def default_state_dir(environ: Mapping[str, str] = os.environ) -> str:

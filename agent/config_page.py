@@ -73,6 +73,8 @@ def _type(annotation: Any) -> str:
         return ", ".join(f"`{_toml(choice)}`" for choice in inner)
     if get_origin(annotation) is list:
         return "list of text"
+    if get_origin(annotation) is dict:
+        return "table"
     if annotation in _SIMPLE:
         return _SIMPLE[annotation]
     return _type(inner[0])  # X | None, or X with its checks

@@ -56,6 +56,18 @@ def _web_address(value: str) -> str:
     return value
 
 
+def _bluetooth_address(value: str) -> str:
+    if not re.fullmatch(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}", value):
+        raise ValueError("must be six bytes in hexadecimal such as A0:9E:1A:12:34:56")
+    return value.upper()
+
+
+def _adapter(value: str) -> str:
+    if not re.fullmatch(r"hci[0-9]{1,3}", value):
+        raise ValueError("must be an adapter's name such as hci0")
+    return value
+
+
 Slug = Annotated[str, AfterValidator(_slug)]
 FileName = Annotated[str, Field(min_length=1)]
 
@@ -189,10 +201,13 @@ class PatientTable(Table):
     )
 
 
+_KINDS_OF_SOURCE = '"ble", "mqtt", "nightscout" or "wfdb".'
+
+
 class MqttSourceTable(Table):
     """A stream that a sensor publishes to `vagus/v1/in/<device>/<channel>`."""
 
-    type: Literal["mqtt"] = Field(title="Kind of source", description='"mqtt", "nightscout" or "wfdb".')
+    type: Literal["mqtt"] = Field(title="Kind of source", description=_KINDS_OF_SOURCE)
     device: Slug = Field(title="Device", description="The sensor's own id: the topic level before the last.")
     channel: Slug = Field(title="Channel", description="The stream within the device: the last topic level.")
     kind: Kind = Field(
@@ -257,7 +272,7 @@ class MqttSourceTable(Table):
 class NightscoutSourceTable(Table):
     """Glucose fetched from a Nightscout site, or from the web service of xDrip or Juggluco on a phone."""
 
-    type: Literal["nightscout"] = Field(title="Kind of source", description='"mqtt", "nightscout" or "wfdb".')
+    type: Literal["nightscout"] = Field(title="Kind of source", description=_KINDS_OF_SOURCE)
     url: Annotated[str, AfterValidator(_web_address)] = Field(
         title="Address",
         description="Of the site, such as `https://my-site.example`, or of its entries where it has only those, "
@@ -287,10 +302,65 @@ class NightscoutSourceTable(Table):
     )
 
 
+class BleSourceTable(Table):
+    """A wearable that the agent itself keeps in touch with over Bluetooth LE; `vagus scan` writes this for you."""
+
+    type: Literal["ble"] = Field(title="Kind of source", description=_KINDS_OF_SOURCE)
+    profile: str = Field(
+        min_length=1,
+        max_length=64,
+        title="What it is",
+        description='The kind of device, such as "polar-h10"; all of them: docs/devices.md.',
+    )
+    address: Annotated[str, AfterValidator(_bluetooth_address)] | None = Field(
+        None,
+        title="Address",
+        description="Its Bluetooth address, such as `A0:9E:1A:12:34:56`. This or `name` is required.",
+    )
+    name: str | None = Field(
+        None,
+        min_length=1,
+        max_length=248,
+        title="Name",
+        description="The name it advertises, for a device whose address changes. With both, the address counts.",
+    )
+    device: Slug | None = Field(
+        None,
+        title="Device",
+        description="What it is called in status and alerts, unique among all devices. Without it: as `profile`.",
+    )
+    streams: list[str] | None = Field(
+        None,
+        min_length=1,
+        max_length=MAX_CHANNELS,
+        title="Streams",
+        description='Which of the streams that it offers are taken, such as ["ecg", "hr"]. Without it: its usual ones.',
+    )
+    adapter: Annotated[str, AfterValidator(_adapter)] | None = Field(
+        None, title="Adapter", description='The adapter that reaches it, such as "hci1". Without it: the first one.'
+    )
+    pair_min: float = Field(
+        10.0,
+        ge=0,
+        le=60,
+        title="Pairing allowed for",
+        description="Minutes after the agent's start in which a device that has to be paired may be; 0: never. "
+        "After that only what is paired already is spoken with.",
+    )
+    passkey_file: FileName | None = Field(
+        None,
+        title="File with the passkey",
+        description="File whose first line is the 6-digit passkey printed on the device, for one that asks for it.",
+    )
+    options: dict[str, str | int | float | bool] | None = Field(
+        None, title="Options", description="What else its kind may be told; each is described in docs/devices.md."
+    )
+
+
 class WfdbSourceTable(Table):
     """A WFDB recording (PhysioNet's format) played as if it were live."""
 
-    type: Literal["wfdb"] = Field(title="Kind of source", description='"mqtt", "nightscout" or "wfdb".')
+    type: Literal["wfdb"] = Field(title="Kind of source", description=_KINDS_OF_SOURCE)
     path: FileName = Field(
         title="Record", description="Path of the record without extension: the .hea file must be beside it."
     )
@@ -332,6 +402,7 @@ class HistoryTable(Table):
 
 
 SOURCES: dict[str, type[Table]] = {
+    "ble": BleSourceTable,
     "mqtt": MqttSourceTable,
     "nightscout": NightscoutSourceTable,
     "wfdb": WfdbSourceTable,

@@ -8,10 +8,18 @@ from typing import Any, Literal
 
 from agent.alarms.glucose_settings import SensorLife
 from agent.alarms.local_time import LocalTime
+from agent.config_ble import BleConfig, read_ble
 from agent.config_faults import did_you_mean, shown
 from agent.config_lines import Path as KeyPath
 from agent.config_reader import TableReader
-from agent.config_schema import SOURCES, Format, MqttSourceTable, NightscoutSourceTable, WfdbSourceTable
+from agent.config_schema import (
+    SOURCES,
+    BleSourceTable,
+    Format,
+    MqttSourceTable,
+    NightscoutSourceTable,
+    WfdbSourceTable,
+)
 from agent.time_zone import instant_ns
 from firmware_bridge.chunk import CANONICAL_UNIT, UNIT_FACTOR, Stream
 
@@ -55,7 +63,7 @@ class NightscoutConfig:
         return f"NightscoutConfig({self.stream.key!r}, {self.url!r})"
 
 
-SourceConfig = MqttSource | NightscoutConfig | WfdbSource
+SourceConfig = MqttSource | NightscoutConfig | WfdbSource | BleConfig
 
 
 class SourceReader:
@@ -65,6 +73,7 @@ class SourceReader:
         self._read = read
         self._local = local
         self._taken: dict[tuple[str, str], KeyPath] = {}
+        self._radios: dict[tuple[str, str], KeyPath] = {}
 
     def sources(self, patient: dict[str, Any], path: KeyPath, patient_id: str) -> tuple[SourceConfig, ...]:
         """Those of one [[patient]] table that have no fault."""
@@ -81,6 +90,8 @@ class SourceReader:
             elif isinstance(table, NightscoutSourceTable):
                 sources.append(self._nightscout(table, place, patient_id))
                 self._claim((table.device, table.channel), place)
+            elif isinstance(table, BleSourceTable):
+                sources.append(self._ble(table, place, patient_id))
             elif isinstance(table, WfdbSourceTable):
                 sources.append(self._wfdb_source(table, place))
         return tuple(source for source in sources if source is not None)
@@ -163,6 +174,25 @@ class SourceReader:
             patient_id, table.device, table.channel, "cgm", CANONICAL_UNIT["cgm"], 0.0, interval_s=table.interval_s
         )
         return NightscoutConfig(stream, table.url, secret, token, table.poll_s)
+
+    def _ble(self, table: BleSourceTable, path: KeyPath, patient_id: str) -> BleConfig | None:
+        wearable = read_ble(self._read, table, path, patient_id)
+        for stream in wearable.streams if wearable is not None else ():
+            self._claim((stream.device, stream.channel), path)
+        if wearable is not None:
+            self._claim_radio(wearable, path)
+        return wearable
+
+    def _claim_radio(self, wearable: BleConfig, path: KeyPath) -> None:
+        """One wearable is worn by one person: two connections to it would throw each other out."""
+        key = "address" if wearable.address else "name"
+        known_by = (key, wearable.address or wearable.name)
+        if known_by in self._radios:
+            first = self._read.line((*self._radios[known_by], key))
+            message = f'the device with {key} "{known_by[1]}" is already the source on line {first}'
+            self._read.fault((*path, key), message, "one device belongs to one patient, once")
+        else:
+            self._radios[known_by] = path
 
     def _secret(self, name: str | None, path: KeyPath) -> str | None:
         file = self._read.readable(name, path)
