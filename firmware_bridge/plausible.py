@@ -25,6 +25,10 @@ lead or a flushed line (signal quality judges those), too narrow for a wrong uni
 SPOT_KINDS = frozenset({"cgm", "hr", "spo2", "temperature"})
 """Kinds that, configured without a rate, come as one reading now and then and never take a rate from the payload."""
 
+CGM_BELOW_MG_DL, CGM_ABOVE_MG_DL = 39.0, 400.0
+"""What stands for a reading that a glucose sensor gives as below or above what it can measure: it has to be acted on,
+and these are what Nightscout and most receivers put there."""
+
 RATE_TOLERANCE = 0.01
 EARLIEST_NS = 631_152_000_000_000_000
 """1990-01-01T00:00:00Z."""

@@ -14,7 +14,7 @@ from firmware_bridge.codecs.bluetooth_cgm_measurement import CgmMeasurement
 from firmware_bridge.codecs.bluetooth_cgm_session_start import CgmSessionStart
 from firmware_bridge.codecs.bluetooth_cgm_status import CgmStatus
 from firmware_bridge.codecs.bluetooth_medfloat import Special
-from firmware_bridge.plausible import to_chunk
+from firmware_bridge.plausible import CGM_ABOVE_MG_DL, CGM_BELOW_MG_DL, to_chunk
 
 _BROKEN = SensorStatus.SENSOR_MALFUNCTION | SensorStatus.SENSOR_TYPE_WRONG | SensorStatus.DEVICE_FAULT
 _WRONG_TEMPERATURE = SensorCalibration.TEMPERATURE_TOO_HIGH | SensorCalibration.TEMPERATURE_TOO_LOW
@@ -65,9 +65,10 @@ def readings(
 ) -> list[CgmReading]:
     """The records of one session, in the order given, in UTC.
 
-    A record whose concentration is a special value has no chunk: it says that there is no reading. Raises DecodeError
-    where the session's start is not known in UTC, a value or time cannot be, or `feature` says that records are secured
-    and one is not.
+    One below or above what the sensor can measure is the end of a sensor's range: CGM_BELOW_MG_DL, CGM_ABOVE_MG_DL. A
+    record with any other special value has no chunk: it says that there is no reading. Raises DecodeError where the
+    session's start is not known in UTC, a value or time cannot be, or `feature` says that records are secured and one
+    is not.
     """
     start_ns = start.utc_ns()
     return [_reading(stream, start_ns, record, feature) for record in records]
@@ -98,6 +99,17 @@ def _reading(stream: Stream, start_ns: int, record: CgmMeasurement, feature: Cgm
     if feature is not None and feature.secured and not record.secured:
         raise DecodeError(f"{stream.key}: a record has no CRC, and the device says that all have one")
     t_ns = start_ns + record.offset_min * 60 * NS_PER_S
-    mg_dl = record.mg_dl
+    said = notice(record)
+    mg_dl = _at_the_end_of_its_range(record.mg_dl, said)
     chunk = None if mg_dl is None else to_chunk(stream, t_ns, np.array([[mg_dl]]), unit="mg/dL")
-    return CgmReading(t_ns, chunk, notice(record))
+    return CgmReading(t_ns, chunk, said)
+
+
+def _at_the_end_of_its_range(mg_dl: float | None, said: SensorNotice) -> float | None:
+    match said.beyond:
+        case "below":
+            return min(CGM_BELOW_MG_DL, mg_dl if mg_dl is not None else CGM_BELOW_MG_DL)
+        case "above":
+            return max(CGM_ABOVE_MG_DL, mg_dl if mg_dl is not None else CGM_ABOVE_MG_DL)
+        case _:
+            return mg_dl

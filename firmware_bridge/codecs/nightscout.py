@@ -24,15 +24,13 @@ import numpy as np
 
 from firmware_bridge.chunk import Chunk, DecodeError, Stream, unit_factor
 from firmware_bridge.codecs.fields import iso_ns, iso_text, load_json, mapping, ms_ns, plain_number, real, shown
-from firmware_bridge.plausible import check_time, to_chunk
+from firmware_bridge.plausible import CGM_ABOVE_MG_DL, CGM_BELOW_MG_DL, check_time, to_chunk
 
-LOW_MG_DL = 39.0
-HIGH_MG_DL = 400.0
 ERROR_CODES_BELOW = 13.0
 MAX_ENTRIES = 10_000
 
 _MMOL_BELOW = 28.0
-_ENDS = {"LOW": LOW_MG_DL, "HIGH": HIGH_MG_DL}
+_ENDS = {"LOW": CGM_BELOW_MG_DL, "HIGH": CGM_ABOVE_MG_DL}
 _TYPES = ("sgv", "mbg", "cal")
 _MS_KEYS, _ISO_KEYS = ("date", "mills"), ("dateString", "sysTime")
 

@@ -40,13 +40,29 @@ def test_the_unit_is_mg_dl_whatever_the_configuration_says_is_sent() -> None:
     assert got.chunk.samples.tolist() == [[5.5]]
 
 
-@pytest.mark.parametrize("special", Special)
+@pytest.mark.parametrize("special", [Special.NAN, Special.NRES, Special.RESERVED])
 def test_a_special_value_is_no_reading(special: Special) -> None:
     (got,) = readings(CGM, START, [CgmMeasurement(Sfloat.of(special), 5)])
     assert got.chunk is None
     assert got.t_ns == START_NS + 300 * 10**9
-    beyond = {Special.POSITIVE_INFINITY: "above", Special.NEGATIVE_INFINITY: "below"}
-    assert got.notice.beyond == beyond.get(special, "")
+    assert got.notice.beyond == ""
+
+
+@pytest.mark.parametrize(
+    ("record", "beyond", "mg_dl"),
+    [
+        (CgmMeasurement(Sfloat.of(Special.NEGATIVE_INFINITY), 5), "below", 39.0),
+        (CgmMeasurement(Sfloat.of(Special.POSITIVE_INFINITY), 5), "above", 400.0),
+        (CgmMeasurement(Sfloat.of(Special.NAN), 5, warning=SensorWarning.BELOW_DEVICE_RANGE), "below", 39.0),
+        (CgmMeasurement(Sfloat.of(50), 5, warning=SensorWarning.BELOW_DEVICE_RANGE), "below", 39.0),
+        (CgmMeasurement(Sfloat.of(20), 5, warning=SensorWarning.BELOW_DEVICE_RANGE), "below", 20.0),
+        (CgmMeasurement(Sfloat.of(450), 5, warning=SensorWarning.ABOVE_DEVICE_RANGE), "above", 450.0),
+    ],
+)
+def test_what_lies_beyond_the_range_is_a_reading_to_act_on(record: CgmMeasurement, beyond: str, mg_dl: float) -> None:
+    (got,) = readings(CGM, START, [record])
+    assert got.chunk is not None
+    assert (got.notice.beyond, got.chunk.samples.tolist()) == (beyond, [[mg_dl]])
 
 
 @pytest.mark.parametrize(
