@@ -139,7 +139,9 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 (one line an option)
 
     bench = commands.add_parser("bench", help="streams per core, latency, memory, start-up, measured here")
     bench.add_argument("--json", type=Path, metavar="OUT")
-    bench.add_argument("--quick", action="store_true", help="fewer patients, shorter runs")
+    only = bench.add_mutually_exclusive_group()
+    only.add_argument("--quick", action="store_true", help="fewer patients, shorter runs")
+    only.add_argument("--clock", action="store_true", help="only how near to the truth a device's clock is brought")
     bench.set_defaults(call=_bench)
     return parser
 
@@ -239,9 +241,9 @@ def _doctor(args: argparse.Namespace) -> int:
 
 
 def _bench(args: argparse.Namespace) -> int:
-    from agent.bench import bench_command
+    from agent.bench import bench_command, clock_command
 
-    return bench_command(args)
+    return clock_command(args) if args.clock else bench_command(args)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from agent import __version__
+from agent.bench.device_clock import HOURS, clock_errors
 from agent.bench.engine_cost import engine_cost, reading_cost
 from agent.bench.live import live_figures
 
@@ -22,6 +23,8 @@ BUDGET = {
     "kb_per_patient": 100.0,
     "start_s": 2.0,
 }
+
+CLOCK_NIGHTS = 5
 
 
 def bench_command(args: argparse.Namespace) -> int:
@@ -59,6 +62,19 @@ def bench_command(args: argparse.Namespace) -> int:
     sys.stdout.write(_against_budget(report, counts[-1], live_counts))
     if args.json:
         Path(args.json).write_text(json.dumps(report, indent=1))
+    return 0
+
+
+def clock_command(args: argparse.Namespace) -> int:
+    """Only the clock, which is the same on every machine: print its errors, and write JSON where asked."""
+    nights = {seed: clock_errors(seed) for seed in range(CLOCK_NIGHTS)}
+    sys.stdout.write(f"error of a frame's time over {HOURS} h, ms\n")
+    _head(("night", "dated by", "p50", "p95", "max"))
+    for seed, errors in nights.items():
+        for way, spread in errors.items():
+            _row((seed, way, *(f"{spread[key]:.2f}" for key in ("p50", "p95", "max"))))
+    if args.json:
+        Path(args.json).write_text(json.dumps({"vagus": __version__, "clock_error_ms": nights}, indent=1))
     return 0
 
 

@@ -6,9 +6,9 @@ from __future__ import annotations
 from functools import cache
 from importlib.metadata import entry_points
 
+from firmware_bridge.clock import Arrival
 from firmware_bridge.devices.profile import Advertisement, Offer, Option, OptionValue, Profile, uuid16
 from firmware_bridge.devices.session import (
-    Arrival,
     DeviceRefusedError,
     Emit,
     Heard,

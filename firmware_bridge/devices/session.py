@@ -11,22 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from firmware_bridge.chunk import Chunk, DecodeError
-
-
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """When a notification came, read in its callback; see firmware_bridge.clock for what makes it steady."""
-
-    monotonic_ns: int
-    offset_ns: int
-    """Add it to a monotonic time to have UTC. It changes so slowly that time never turns back, except with `era`."""
-    era: int = 0
-    """Counts how often the offset had to be set anew: what comes after is on another time line."""
-
-    @property
-    def utc_ns(self) -> int:
-        return self.monotonic_ns + self.offset_ns
-
+from firmware_bridge.clock import Arrival
 
 NoticeAbout = Literal["battery", "contact", "sensor", "signal"]
 

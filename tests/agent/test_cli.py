@@ -173,3 +173,12 @@ def test_a_file_of_glucose_readings_is_replayed_by_its_own_dates(tmp_path: Path)
     as_json = [subprocess.run([*command, "--json"], capture_output=True, check=True).stdout for _ in range(2)]
     assert as_json[0] == as_json[1]
     assert subprocess.run([*command, "--speed", "1"], capture_output=True, check=False).returncode == 2
+
+
+def test_bench_of_the_clock_prints_and_saves_every_way_of_dating_a_frame(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", "--clock", "--json", str(tmp_path / "clock.json")]) == 0
+    nights = json.loads((tmp_path / "clock.json").read_text())["clock_error_ms"]
+    assert all(set(night) == {"arrival", "first frame", "estimate"} for night in nights.values())
+    assert capsys.readouterr().out.count("estimate") == len(nights)
