@@ -13,20 +13,17 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from agent.ingest.delivery import delivery_of
 from agent.ingest.source import Delivery
 from agent.ingest.wfdb import Header, RecordError, read_header, read_samples
 from agent.ingest.wfdb.packing import PACKINGS
-from agent.uplink.topics import input_topic
 from firmware_bridge.chunk import CANONICAL_UNIT, NS_PER_S, UNIT_FACTOR, Chunk, Samples, Stream
-from firmware_bridge.codecs import cbor_chunk
 
 EPOCH_NS = 946_684_800 * NS_PER_S
 """2000-01-01T00:00:00Z: every replay begins here, whatever its header says, so that alert ids are always the same."""
 
 RAIL_S = 0.5
 BLOCK_S = 64.0
-
-CONTENT_TYPE = "application/cbor"
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,13 +191,4 @@ class ReplaySource:
     async def run(self, deliver: Callable[[Delivery], Awaitable[None]]) -> None:
         """Deliver every chunk, in order, and return. A file needs no acknowledgement: it can be read again."""
         async for chunk in paced(self._chunks, self._speed):
-            await deliver(
-                Delivery(
-                    chunks=(chunk,),
-                    topic=input_topic(chunk.stream.device, chunk.stream.channel),
-                    content_type=CONTENT_TYPE,
-                    payload=cbor_chunk.encode(chunk),
-                    received_ns=time.time_ns(),
-                    ack=lambda: None,
-                )
-            )
+            await deliver(delivery_of(chunk, time.time_ns()))

@@ -6,7 +6,8 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from agent.ingest.replay import CONTENT_TYPE, EPOCH_NS, paced, record_chunks, record_streams, sample_ns
+from agent.ingest.delivery import CONTENT_TYPE
+from agent.ingest.replay import EPOCH_NS, paced, record_chunks, record_streams, sample_ns
 from agent.ingest.wfdb import read_header
 from agent.mqtt import MqttConnection, NotConnected
 from agent.uplink.topics import input_topic
