@@ -214,6 +214,7 @@ class Health:
             **(self._worker.history.counters if self._worker.history is not None else {}),
             **(_flat(self._source.counters()) if self._source is not None else {}),
             **{f"rejected {site.name}": site.rejected for site in self._sites if site.rejected},
+            **{name: count for source in self._wearables for name, count in source.counters().items()},
         }
         return StatusMessage(
             agent=self._worker.topics.agent,

@@ -16,13 +16,14 @@ from contextlib import AsyncExitStack
 
 from agent import __version__
 from agent.alarms.alert import AlertEvent
-from agent.config import Config, MqttConfig, NightscoutConfig, WfdbSource, streams
+from agent.config import BleConfig, Config, MqttConfig, NightscoutConfig, WfdbSource, streams
 from agent.config import MqttSource as MqttSourceConfig
 from agent.device_alarms import DeviceAlarms
 from agent.engine import Engine
 from agent.health import Health
 from agent.history import History
 from agent.history_file import FILE_NAME
+from agent.ingest.bluetooth import BluetoothSettingError, bluetooth_source
 from agent.ingest.decoder import Decoder, StreamConfig
 from agent.ingest.device_status import DeviceSource
 from agent.ingest.mqtt import MqttSource
@@ -94,6 +95,10 @@ class Supervisor:
         ]
         self._stopping = asyncio.Event()
         self._wearables: list[DeviceSource] = []
+        worn = [source for patient in config.patients for source in patient.sources if isinstance(source, BleConfig)]
+        self._bluetooth = bluetooth_source(worn, config.agent.state_dir) if worn else None
+        if self._bluetooth is not None:
+            self._wearables.append(self._bluetooth)
         self._device_alarms = DeviceAlarms(config.agent.id)
         self._standing: dict[Standing, str] = {}
 
@@ -157,7 +162,8 @@ class Supervisor:
             for source in patient.sources
             if isinstance(source, WfdbSource)
         ]
-        return [*replays, *self._sites, mqtt] if mqtt else [*replays, *self._sites]
+        live: list[Source | None] = [mqtt, self._bluetooth]
+        return [*replays, *self._sites, *(source for source in live if source is not None)]
 
     def _hears_mqtt(self) -> bool:
         return any(isinstance(source, MqttSourceConfig) for one in self._config.patients for source in one.sources)
@@ -233,6 +239,9 @@ def run_agent(config: Config) -> int:
     except OutboxError as error:
         sys.stderr.write(f"vagus run: {error}\n")
         return 1
+    except BluetoothSettingError as error:
+        sys.stderr.write(f"vagus run: {error}\n")
+        return 2
     return 0
 
 

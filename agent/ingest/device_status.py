@@ -38,3 +38,6 @@ class DeviceSource(Protocol):
 
     def troubles(self) -> Mapping[str, str]:
         """Alarms on the agent that are true now, by rule, with their texts: "bluetooth", "serial_port"."""
+
+    def counters(self) -> Mapping[str, int]:
+        """Gauges and counts of the source as a whole, for the status, by names that no other source has."""

@@ -1,0 +1,128 @@
+"""Pairing without a screen: only in a window of time, only with devices of the config, by our own agent in BlueZ."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dbus_fast import Message
+    from dbus_fast.aio import MessageBus
+
+log = logging.getLogger(__name__)
+
+PATH = "/org/vagus/pairing"
+AGENT, MANAGER = "org.bluez.Agent1", "org.bluez.AgentManager1"
+TRY_AGAIN_S = 5.0
+REJECTED = "org.bluez.Error.Rejected"
+
+
+@dataclass(frozen=True, slots=True)
+class PairingWindow:
+    """From the agent's start for so long, one device may be paired. Seconds on the event loop's clock."""
+
+    opened_s: float
+    length_s: float
+
+    def is_open(self, now_s: float) -> bool:
+        return now_s < self.opened_s + self.length_s
+
+    def words(self, now_s: float, why: str) -> str:
+        """What somebody has to do about a device that has to be paired."""
+        if self.is_open(now_s):
+            left_min = (self.opened_s + self.length_s - now_s) / 60
+            return f"{why}; it has to be paired: put it into pairing mode within {left_min:.0f} min"
+        if not self.length_s:
+            return f"{why}; it has to be paired anew, and pairing is not allowed here (pair_min = 0)"
+        minutes = self.length_s / 60
+        return (
+            f"{why}; it has to be paired anew: put it into pairing mode and restart the agent, "
+            f"which then may pair for {minutes:.0f} min"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PairingRules:
+    """Who may be paired, and with which number."""
+
+    passkey: Callable[[str], int | None]
+    """By address in upper case; None: none is known."""
+    may_pair: Callable[[str], bool]
+    """Whether the device with this address may be paired now."""
+
+    def answer(self, member: str, address: str) -> tuple[str, list[object]] | None:
+        """The signature and values to answer a call of BlueZ's with; None: it is rejected."""
+        if member in {"Release", "Cancel", "DisplayPasskey", "DisplayPinCode"}:
+            return "", []
+        if not self.may_pair(address):
+            return None
+        passkey = self.passkey(address)
+        if member == "RequestPasskey":
+            return None if passkey is None else ("u", [passkey])
+        if member == "RequestPinCode":
+            return None if passkey is None else ("s", [f"{passkey:06d}"])
+        return ("", []) if member in {"RequestConfirmation", "RequestAuthorization", "AuthorizeService"} else None
+
+
+class PairingAgent:
+    """Our agent in BlueZ, registered while a window is open and no longer."""
+
+    def __init__(self, rules: PairingRules, window: PairingWindow, *, has_passkeys: bool) -> None:
+        self._rules, self._window = rules, window
+        self._capability = "KeyboardDisplay" if has_passkeys else "DisplayYesNo"
+
+    async def run(self) -> None:
+        """Until the window closes; a BlueZ that is not there, or is started anew, is waited for."""
+        from agent.ingest.ble_bluez import system_bus  # noqa: PLC0415 - D-Bus, only where something may be paired
+
+        loop = asyncio.get_running_loop()
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(self._window.opened_s + self._window.length_s):
+                while self._window.is_open(loop.time()):
+                    try:
+                        async with system_bus() as bus:
+                            await self._serve(bus)
+                    except Exception as error:
+                        log.debug("no pairing yet: %s", error)
+                    await asyncio.sleep(TRY_AGAIN_S)
+        log.info("pairing is no longer allowed")
+
+    async def _serve(self, bus: MessageBus) -> None:
+        """Register, and answer until BlueZ goes away."""
+        from agent.ingest.ble_bluez import call  # noqa: PLC0415
+
+        bus.add_message_handler(self._called)
+        await call(bus, "/org/bluez", MANAGER, "RegisterAgent", "os", [PATH, self._capability])
+        try:
+            await call(bus, "/org/bluez", MANAGER, "RequestDefaultAgent", "o", [PATH])
+            log.info("devices of the config may be paired now")
+            while True:
+                await asyncio.sleep(TRY_AGAIN_S)
+                await call(bus, "/org/bluez", "org.freedesktop.DBus.Peer", "Ping")
+                await self._still_registered(bus)
+        finally:
+            with suppress(Exception):
+                await call(bus, "/org/bluez", MANAGER, "UnregisterAgent", "o", [PATH])
+
+    async def _still_registered(self, bus: MessageBus) -> None:
+        """A bluetoothd that was started anew knows us no longer; to become the default again tells."""
+        from agent.ingest.ble_bluez import call  # noqa: PLC0415
+
+        await call(bus, "/org/bluez", MANAGER, "RequestDefaultAgent", "o", [PATH])
+
+    def _called(self, message: Message) -> Message | bool | None:
+        from dbus_fast import Message, MessageType  # noqa: PLC0415
+
+        if message.message_type is not MessageType.METHOD_CALL or message.interface != AGENT or message.path != PATH:
+            return None
+        device = message.body[0] if message.body and isinstance(message.body[0], str) else ""
+        address = device.rpartition("/dev_")[2].replace("_", ":").upper()
+        answer = self._rules.answer(message.member or "", address)
+        log.info("BlueZ asks %s for %s: %s", message.member, address or "nobody", "yes" if answer else "no")
+        if answer is None:
+            return Message.new_error(message, REJECTED, "not a device that may be paired now")
+        return Message.new_method_return(message, *answer)
