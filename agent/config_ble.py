@@ -11,7 +11,7 @@ from agent.config_lines import Path as KeyPath
 from agent.config_reader import TableReader
 from agent.config_schema import BleSourceTable
 from firmware_bridge.chunk import Stream
-from firmware_bridge.devices import OptionValue, Profile, profiles
+from firmware_bridge.devices import Offer, OptionValue, Profile, profiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +50,8 @@ def read_ble(read: TableReader, table: BleSourceTable, path: KeyPath, patient: s
         read.fault((*path, "profile"), message, did_you_mean(table.profile, profiles()))
         return None
     device = table.device or profile.id
-    streams = _streams(read, profile, table, path, patient, device)
     options = _options(read, profile, table, path)
+    streams = tuple(offer.stream(patient, device, options) for offer in _wanted(read, profile, table, path))
     if len(read.faults) > noted:
         return None
     return BleConfig(
@@ -68,21 +68,18 @@ def read_ble(read: TableReader, table: BleSourceTable, path: KeyPath, patient: s
     )
 
 
-def _streams(
-    read: TableReader, profile: Profile, table: BleSourceTable, path: KeyPath, patient: str, device: str
-) -> tuple[Stream, ...]:
+def _wanted(read: TableReader, profile: Profile, table: BleSourceTable, path: KeyPath) -> list[Offer]:
     """The streams wanted, in the order in which they are offered."""
     offered = {offer.channel: offer for offer in profile.offers}
     for place, channel in enumerate(table.streams or ()):
         if channel not in offered:
             message = f"{shown(channel)} is no stream of {shown(profile.id)}"
             read.fault((*path, "streams", place), message, did_you_mean(channel, offered))
-    wanted = [
+    return [
         offer
         for channel, offer in offered.items()
         if (offer.default if table.streams is None else channel in table.streams)
     ]
-    return tuple(offer.stream(patient, device) for offer in wanted)
 
 
 def _options(read: TableReader, profile: Profile, table: BleSourceTable, path: KeyPath) -> dict[str, OptionValue]:

@@ -42,7 +42,8 @@ class CgmCollector:
 
     Every record is handed out once, and again only where the sensor says another value for its minute. `stream` is
     what the chunks belong to; `zone_quarters` and `dst_quarters` stand in where a sensor knows no zone;
-    `first_fill_min` is how far back the first connection looks.
+    `first_fill_min` is how far back the first connection looks. A live record that comes more than one and a half times
+    `interval_min` after the one before has what is missing between fetched; 0: only a new connection fetches.
     """
 
     def __init__(
@@ -53,9 +54,11 @@ class CgmCollector:
         zone_quarters: int | None = None,
         dst_quarters: int | None = None,
         first_fill_min: int = FIRST_FILL_MIN,
+        interval_min: float = 0.0,
     ) -> None:
         self._stream, self._order = stream, order
         self._zone_quarters, self._dst_quarters, self._first_fill_min = zone_quarters, dst_quarters, first_fill_min
+        self._interval_min = interval_min
         self._feature: CgmFeature | None = None
         self._start: CgmSessionStart | None = None
         self._backfill: CgmBackfill | None = None
@@ -63,6 +66,16 @@ class CgmCollector:
         """The first minute not known to be complete; None before the first connection."""
         self._handed: dict[int, int] = {}
         """What was handed out from that minute on: time offset → bits of the concentration."""
+
+    @property
+    def session_start_ns(self) -> int | None:
+        """UTC ns of the session's minute 0; None before the first connection."""
+        return None if self._start is None else self._start.utc_ns()
+
+    @property
+    def is_fetching(self) -> bool:
+        """Whether an answer of the record access control point is awaited."""
+        return self._backfill is not None and self._backfill.phase not in (Phase.DONE, Phase.FAILED)
 
     @property
     def backfill(self) -> CgmBackfill | None:
@@ -96,7 +109,8 @@ class CgmCollector:
         """Records came. Those that were asked for wait until their page is complete. Raises DecodeError."""
         came = measurements(notification, self._order)
         live = [record for record in came if self._backfill is None or not self._backfill.measurement(record)]
-        return self._hand_out(live)
+        write = self._fetch_before(live)
+        return replace(self._hand_out(live), write=write)
 
     def control_point(self, indication: bytes) -> Heard:
         """The record access control point answered. Raises DecodeError."""
@@ -105,6 +119,16 @@ class CgmCollector:
     def timed_out(self) -> Heard:
         """Nothing came for too long while something was being fetched."""
         return self._after(self._backfill.timed_out()) if self._backfill is not None else Heard()
+
+    def _fetch_before(self, live: list[CgmMeasurement]) -> bytes | None:
+        """What to write to have the records that must have been lost before these; None where none were."""
+        if not live or not self._interval_min or self._next_min is None or self._start is None or self.is_fetching:
+            return None
+        first_min = min(record.offset_min for record in live)
+        if first_min - (self._next_min - 1) <= 1.5 * self._interval_min or first_min <= self._next_min:
+            return None
+        self._backfill = CgmBackfill(self._next_min, first_min - 1)
+        return self._backfill.start().write
 
     def _with_zone(self, start: CgmSessionStart) -> CgmSessionStart:
         if start.zone_quarters is None:

@@ -56,7 +56,7 @@ class PolarSession:
 
     async def start(self, link: Link) -> None:
         self._stopped.clear()
-        self._has_stopped.clear()
+        self._has_stopped = asyncio.Event()
         if self._pmd:
             await self._start_pmd(link)
         if self._heart_rate is not None:
@@ -85,8 +85,6 @@ class PolarSession:
             await self._ask(link, PmdRequest(PmdOp.STOP, measurement))
 
     async def _start_pmd(self, link: Link) -> None:
-        if link.mtu < polar_pmd.MIN_MTU:
-            raise DeviceRefusedError(f"the packets agreed on hold {link.mtu} bytes, it needs {polar_pmd.MIN_MTU}")
         await link.subscribe(polar_pmd.CONTROL_POINT)
         await link.subscribe(polar_pmd.DATA)
         offers = PmdOffers.from_bytes(await link.read(polar_pmd.CONTROL_POINT))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NoReturn
 
 from firmware_bridge.chunk import CANONICAL_UNIT, Stream
@@ -33,12 +34,14 @@ class Offer:
     channels: tuple[str, ...] = ("",)
     default: bool = True
     """Whether it is taken where the configuration names no streams."""
+    interval_option: str = ""
+    """Name of the Option that says `interval_s`, a number, where devices of this kind differ."""
 
-    def stream(self, patient: str, device: str) -> Stream:
-        """This offer as one person's stream."""
+    def stream(self, patient: str, device: str, options: Mapping[str, OptionValue] = MappingProxyType({})) -> Stream:
+        """This offer as one person's stream; `options` are every Option's value."""
         return Stream(
             patient, device, self.channel, self.kind, CANONICAL_UNIT[self.kind], self.rate_hz, self.channels,
-            self.interval_s,
+            float(options.get(self.interval_option, self.interval_s)),
         )  # fmt: skip
 
 

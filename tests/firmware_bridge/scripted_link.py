@@ -21,14 +21,19 @@ def at(seconds: float, era: int = 0) -> Arrival:
 
 @dataclass
 class ScriptedLink:
-    """`values` are read; `answers` gives what a control point notifies after a write, or None for no answer."""
+    """`values` are read; `answers` gives what a control point notifies after it was asked, or None for no answer;
+    `on_write` sees every other write, and may raise LinkError."""
 
     values: dict[str, bytes] = field(default_factory=dict)
     answers: Callable[[str, bytes], bytes | None] = lambda _characteristic, _data: None
+    on_write: Callable[[str, bytes], None] = lambda _characteristic, _data: None
     mtu: int = 247
     subscribed: list[str] = field(default_factory=list)
     written: list[tuple[str, bytes]] = field(default_factory=list)
-    characteristics: frozenset[str] = frozenset()
+
+    @property
+    def characteristics(self) -> frozenset[str]:
+        return frozenset(self.values)
 
     async def read(self, characteristic: str) -> bytes:
         if characteristic not in self.values:
@@ -37,6 +42,7 @@ class ScriptedLink:
 
     async def write(self, characteristic: str, data: bytes, *, response: bool = True) -> None:
         self.written.append((characteristic, data))
+        self.on_write(characteristic, data)
 
     async def subscribe(self, characteristic: str) -> None:
         self.subscribed.append(characteristic)
@@ -80,7 +86,7 @@ def opened(profile: Profile, channels: Iterable[str] | None = None, **options: o
     """A session with the streams named (None: those taken by default), and what hears it."""
     ear = Ear()
     wanted = [offer for offer in profile.offers if (offer.default if channels is None else offer.channel in channels)]
-    streams = {offer.channel: offer.stream("p1", profile.id) for offer in wanted}
     values = {option.name: option.check(options.pop(option.name, option.default)) for option in profile.options}
+    streams = {offer.channel: offer.stream("p1", profile.id, values) for offer in wanted}
     assert not options, f"{profile.id} knows no option {', '.join(options)}"
     return profile.open(streams, values, ear), ear

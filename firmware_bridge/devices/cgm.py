@@ -1,0 +1,271 @@
+"""A continuous glucose sensor of the Bluetooth CGM profile: readings as they come, and what it stored meanwhile.
+
+Verified against worked bytes: measurement, feature, session run time, records. Status, session start and the control
+point of the session are laid out as the profile has them. A session is never started or stopped from here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+
+from firmware_bridge.chunk import NS_PER_S, DecodeError, Stream
+from firmware_bridge.clock import Arrival
+from firmware_bridge.codecs.bluetooth_cgm_annunciation import AnnunciationOrder, SensorCalibration
+from firmware_bridge.codecs.bluetooth_cgm_backfill import Phase
+from firmware_bridge.codecs.bluetooth_cgm_collector import CgmCollector
+from firmware_bridge.codecs.bluetooth_cgm_collector import Heard as Collected
+from firmware_bridge.codecs.bluetooth_cgm_feature import CgmFeature
+from firmware_bridge.codecs.bluetooth_cgm_readings import SensorNotice
+from firmware_bridge.codecs.bluetooth_cgm_session_run import CgmSessionRun
+from firmware_bridge.codecs.bluetooth_cgm_session_start import CgmSessionStart
+from firmware_bridge.codecs.bluetooth_cgm_status import CgmStatus
+from firmware_bridge.codecs.bluetooth_date_time import DateTime
+from firmware_bridge.devices.assigned_numbers import (
+    CGM_FEATURE,
+    CGM_MEASUREMENT,
+    CGM_SERVICE,
+    CGM_SESSION_RUN,
+    CGM_SESSION_START,
+    CGM_STATUS,
+    RECORD_ACCESS_CONTROL_POINT,
+)
+from firmware_bridge.devices.notice_board import NoticeBoard
+from firmware_bridge.devices.profile import Offer, Option, OptionValue, Profile
+from firmware_bridge.devices.session import DeviceRefusedError, Emit, Heard, Link, LinkError, Notice
+
+SILENCE_S = 10.0
+"""Nothing for so long while something is being fetched: it does not come."""
+MAX_EARLY = 64
+"""Notifications kept while a connection begins."""
+INTERVALS_S = (60.0, 120.0, 180.0, 300.0, 600.0, 900.0)
+ZONES = (
+    "", "-12:00", "-11:00", "-10:00", "-09:30", "-09:00", "-08:00", "-07:00", "-06:00", "-05:00", "-04:00", "-03:30",
+    "-03:00", "-02:30", "-02:00", "-01:00", "+00:00", "+01:00", "+02:00", "+03:00", "+03:30", "+04:00", "+04:30",
+    "+05:00", "+05:30", "+05:45", "+06:00", "+06:30", "+07:00", "+08:00", "+08:45", "+09:00", "+09:30", "+10:00",
+    "+10:30", "+11:00", "+12:00", "+12:45", "+13:00", "+13:45", "+14:00",
+)  # fmt: skip
+
+GLUCOSE = Offer("glucose", "cgm", interval_s=300.0, interval_option="interval_s")
+
+
+class CgmSession:
+    """One person's sensor, and after it the next one."""
+
+    def __init__(
+        self,
+        streams: Mapping[str, Stream],
+        options: Mapping[str, OptionValue],
+        emit: Emit,
+        *,
+        now_s: Callable[[], float] = time.time,
+        silence_s: float = SILENCE_S,
+    ) -> None:
+        """`now_s`: UTC seconds since 1970, told to a sensor that knows no time."""
+        self._emit, self._now_s, self._silence_s = emit, now_s, silence_s
+        self._order = AnnunciationOrder(options["annunciation_order"])
+        self._zone_quarters = _quarters(str(options["zone"]))
+        stream = streams[GLUCOSE.channel]
+        self._collector = CgmCollector(
+            stream,
+            order=self._order,
+            zone_quarters=self._zone_quarters,
+            dst_quarters=None if self._zone_quarters is None else 0,
+            interval_min=stream.interval_s / 60,
+        )
+        self._board = NoticeBoard()
+        self._newest_ns = 0
+        """The sensor's latest word on itself is of this time."""
+        self._early: list[bytes] | None = None
+        """Measurements that came before the session was known; None once it is."""
+        self._write: bytes | None = None
+        self._news = asyncio.Event()
+        self.session_start_ns: int | None = None
+        """UTC ns of minute 0, from when the sensor warms up; None until a sensor has said so."""
+        self.session_end_ns: int | None = None
+        """When the sensor's life ends, if it says."""
+
+    async def start(self, link: Link) -> None:
+        self._early, self._write, self._news = [], None, asyncio.Event()
+        feature = await link.read(CGM_FEATURE)
+        secured = CgmFeature.from_bytes(feature).secured
+        await link.subscribe(CGM_MEASUREMENT)
+        await link.subscribe(RECORD_ACCESS_CONTROL_POINT)
+        session_start = await self._session_start(link, secured=secured)
+        status = await link.read(CGM_STATUS)
+        collected = self._collector.connected(feature, session_start, status)
+        self.session_start_ns = self._collector.session_start_ns
+        self.session_end_ns = await self._session_end_ns(link)
+        if self.session_start_ns is not None:
+            offset_min = CgmStatus.from_bytes(status, self._order).offset_min
+            self._newest_ns = self.session_start_ns + offset_min * 60 * NS_PER_S
+        self._take(collected)
+        early, self._early = self._early, None
+        for data in early:
+            try:
+                self._take(self._collector.measurement(data))
+            except DecodeError as error:
+                self._emit(Heard(refused=(error,)))
+
+    async def tend(self, link: Link) -> None:
+        """Fetch what was stored, now and whenever records were lost."""
+        while True:
+            await self._fetch(link)
+            await self._news.wait()
+            self._news.clear()
+
+    def notified(self, characteristic: str, data: bytes, arrival: Arrival) -> None:
+        if characteristic == CGM_MEASUREMENT:
+            if self._early is None:
+                self._take(self._collector.measurement(data))
+            elif len(self._early) < MAX_EARLY:
+                self._early.append(data)
+        elif characteristic == RECORD_ACCESS_CONTROL_POINT:
+            self._take(self._collector.control_point(data))
+
+    async def stop(self, link: Link) -> None:
+        """Nothing to do: it stores what nobody hears."""
+
+    async def _session_start(self, link: Link, *, secured: bool) -> bytes:
+        """When the session began, as the sensor says it, once it has been told the time where it needs that."""
+        sent = await link.read(CGM_SESSION_START)
+        status = CgmStatus.from_bytes(await link.read(CGM_STATUS), self._order)
+        if self._is_known(sent) and not status.calibration & SensorCalibration.TIME_SYNC_REQUIRED:
+            return sent
+        now = datetime.fromtimestamp(self._now_s(), UTC)
+        local = DateTime(now.year, now.month, now.day, now.hour, now.minute, now.second)
+        try:
+            await link.write(CGM_SESSION_START, bytes(CgmSessionStart(local, 0, 0, secured=secured)))
+        except LinkError as error:
+            if error.fault != "refused":
+                raise
+        sent = await link.read(CGM_SESSION_START)
+        if not self._is_known(sent):
+            raise DeviceRefusedError(
+                "it does not say when its session began, or in which time zone, and takes no time from here; "
+                'for the zone there is the option "zone"'
+            )
+        return sent
+
+    def _is_known(self, sent: bytes) -> bool:
+        said = CgmSessionStart.from_bytes(sent)
+        zone_known = said.zone_quarters is not None and said.dst_quarters is not None
+        return said.local.known and (zone_known or self._zone_quarters is not None)
+
+    async def _session_end_ns(self, link: Link) -> int | None:
+        if CGM_SESSION_RUN not in link.characteristics or self.session_start_ns is None:
+            return None
+        run = CgmSessionRun.from_bytes(await link.read(CGM_SESSION_RUN))
+        return self.session_start_ns + run.hours * 3600 * NS_PER_S
+
+    async def _fetch(self, link: Link) -> None:
+        """Write what is to be written and wait for its answer, until nothing is left to be fetched."""
+        asked = self._write is not None
+        while self._write is not None:
+            write, self._write = self._write, None
+            try:
+                await link.write(RECORD_ACCESS_CONTROL_POINT, write)
+            except LinkError as error:
+                if error.fault != "refused":
+                    raise
+                self._take(self._collector.timed_out())
+            while self._write is None and self._collector.is_fetching:
+                await self._wait()
+        backfill = self._collector.backfill
+        if asked and backfill is not None and backfill.phase is Phase.FAILED:
+            self._emit(Heard(dropped=("unfetched",)))
+
+    async def _wait(self) -> None:
+        try:
+            async with asyncio.timeout(self._silence_s):
+                await self._news.wait()
+        except TimeoutError:
+            self._take(self._collector.timed_out())
+        self._news.clear()
+
+    def _take(self, collected: Collected) -> None:
+        """Emit what came, and note what is to be written."""
+        self._news.set()
+        if collected.write is not None:
+            self._write = collected.write
+        said = [collected.notice] if collected.notice is not None else []
+        newest = max(collected.readings, key=lambda reading: reading.t_ns, default=None)
+        if newest is not None and newest.t_ns >= self._newest_ns:
+            self._newest_ns = newest.t_ns
+            said.append(newest.notice)
+        notices = [notice for one in said for notice in self._board.put(*in_words(one))]
+        chunks = [reading.chunk for reading in collected.readings if reading.chunk and reading.notice.trustworthy]
+        dropped = [
+            "no reading" if reading.chunk is None else "untrusted"
+            for reading in collected.readings
+            if reading.chunk is None or not reading.notice.trustworthy
+        ]
+        if chunks or notices or dropped or collected.refused:
+            self._emit(Heard(tuple(chunks), tuple(notices), collected.refused, tuple(dropped)))
+
+
+def in_words(said: SensorNotice) -> tuple[Notice, Notice, Notice]:
+    """What a sensor says of itself, for a person: about the sensor, its signal, its battery."""
+    sensor = {
+        "the sensor is broken, or does not belong to its device": said.malfunction,
+        "its session has stopped": said.session_stopped,
+        "it gives an alert of its maker's own": said.device_alert,
+        "it needs a calibration": said.calibration == "required",
+    }
+    wishes = {
+        "a calibration would do it good": said.calibration == "recommended",
+        "its clock needs to be set": said.time_sync_required,
+    }
+    signal = {
+        f"glucose {said.beyond} what the sensor can measure": bool(said.beyond),
+        "the sensor is too warm or too cold to measure": said.wrong_temperature,
+    }
+    return (
+        Notice("sensor", _true_of({**sensor, **wishes}), trouble=any(sensor.values())),
+        Notice("signal", _true_of(signal), trouble=said.wrong_temperature),
+        Notice("battery", "its battery is low" if said.battery_low else "", trouble=said.battery_low),
+    )
+
+
+def _true_of(facts: Mapping[str, bool]) -> str:
+    return "; ".join(words for words, true in facts.items() if true)
+
+
+def _quarters(zone: str) -> int | None:
+    """Quarters of an hour east of UTC; None for an empty text."""
+    if not zone:
+        return None
+    hours, _, minutes = zone[1:].partition(":")
+    quarters = 4 * int(hours) + int(minutes) // 15
+    return -quarters if zone[0] == "-" else quarters
+
+
+PROFILE = Profile(
+    id="cgm",
+    name="Continuous glucose sensor",
+    words="A sensor of the Bluetooth CGM profile: glucose every few minutes, and what it stored while out of reach.",
+    offers=(GLUCOSE,),
+    open=CgmSession,
+    services=frozenset({CGM_SERVICE}),
+    characteristics=frozenset(
+        {CGM_MEASUREMENT, CGM_FEATURE, CGM_STATUS, CGM_SESSION_START, RECORD_ACCESS_CONTROL_POINT}
+    ),
+    bonds=True,
+    options=(
+        Option("interval_s", 300.0, "Seconds between two readings of this sensor.", INTERVALS_S),
+        Option(
+            "annunciation_order",
+            AnnunciationOrder.STATUS_FIRST.value,
+            "In which order it sends the octets that say how it is; makers differ.",
+            tuple(order.value for order in AnnunciationOrder),
+        ),
+        Option(
+            "zone",
+            "",
+            "Its clock's distance from UTC, daylight saving included, for a sensor that knows no time zone.",
+            ZONES,
+        ),
+    ),
+)
