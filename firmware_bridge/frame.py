@@ -166,7 +166,7 @@ def decode(payload: bytes, stream: Stream) -> list[Chunk]:
     """
     frame = Frame.from_bytes(payload)
     if not frame.flags & FrameFlag.UTC:
-        raise DecodeError("the frame's time counts from the device's start; only UTC is understood so far", 2)
+        raise DecodeError("the frame's time counts from the device's start; over MQTT only UTC is understood", 2)
     return [
         to_chunk(
             stream, frame.time_us * 1000, frame.counts(), unit=frame.unit, rate_hz=frame.rate_hz, scale=frame.scale,

@@ -7,7 +7,7 @@ from functools import cache
 from importlib.metadata import entry_points
 
 from firmware_bridge.clock import Arrival
-from firmware_bridge.devices import cgm, heart_rate_strap, polar
+from firmware_bridge.devices import cgm, heart_rate_strap, own_firmware, polar
 from firmware_bridge.devices.profile import Advertisement, Offer, Option, OptionValue, Profile, uuid16
 from firmware_bridge.devices.session import (
     DeviceRefusedError,
@@ -19,7 +19,7 @@ from firmware_bridge.devices.session import (
     Session,
 )
 
-BUILT_IN: tuple[Profile, ...] = (polar.H10, heart_rate_strap.PROFILE, cgm.PROFILE)
+BUILT_IN: tuple[Profile, ...] = (polar.H10, heart_rate_strap.PROFILE, cgm.PROFILE, own_firmware.PROFILE)
 ENTRY_POINTS = "vagus.devices"
 
 

@@ -36,11 +36,18 @@ class Offer:
     """Whether it is taken where the configuration names no streams."""
     interval_option: str = ""
     """Name of the Option that says `interval_s`, a number, where devices of this kind differ."""
+    rate_option: str = ""
+    """Likewise of the one that says `rate_hz`."""
+    channels_option: str = ""
+    """Likewise of the one that says `channels`, a text with a comma between them."""
 
     def stream(self, patient: str, device: str, options: Mapping[str, OptionValue] = MappingProxyType({})) -> Stream:
         """This offer as one person's stream; `options` are every Option's value."""
+        channels = str(options.get(self.channels_option, ",".join(self.channels))).split(",")
         return Stream(
-            patient, device, self.channel, self.kind, CANONICAL_UNIT[self.kind], self.rate_hz, self.channels,
+            patient, device, self.channel, self.kind, CANONICAL_UNIT[self.kind],
+            float(options.get(self.rate_option, self.rate_hz)),
+            tuple(name.strip() for name in channels),
             float(options.get(self.interval_option, self.interval_s)),
         )  # fmt: skip
 
