@@ -175,7 +175,9 @@ class Adapter:
         await asyncio.sleep(wait_s)
 
     async def _repair(self, repair: Repair, why: str) -> None:
-        log.log(logging.INFO if repair is Repair.WAIT else logging.WARNING, "%s: %s: %s", self.radio.name, why, repair)
+        log.log(
+            logging.INFO if repair is Repair.WAIT else logging.WARNING, "%s: %s: %s", self.radio.name, why, repair.value
+        )
         if repair is not Repair.POWER_CYCLE:
             return  # the next search is a new one
         self.power_cycles += 1

@@ -246,7 +246,9 @@ class _Client(BaseBleakClient):
             raise BleakError(f"{characteristic.uuid} is subscribed to already")
 
         def came(value: bytes) -> None:
-            callback(bytearray(value))
+            # Bumble keeps one whose subscription was refused, and calls it once another succeeds.
+            if self._callbacks.get(characteristic.handle) is came:
+                callback(bytearray(value))
 
         self._callbacks[characteristic.handle] = came
         try:

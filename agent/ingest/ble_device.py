@@ -62,6 +62,8 @@ class BleDevice:
         self.address = config.address
         """The one it was last heard with."""
         self._sends_since_s: float | None = None
+        self._failure = ""
+        """The last one since it worked: what comes again and again is logged once."""
         self._forgot = False
         """Whether its cached services were forgotten since it last worked."""
 
@@ -145,7 +147,7 @@ class BleDevice:
                 await self._begin(link)
         except TimeoutError:
             raise LinkError("timeout", f"it did not begin to send in {START_S:.0f} s") from None
-        self._forgot = False
+        self._forgot, self._failure = False, ""
         self._sends_since_s = _now_s()
         self.account.sends(_now_s())
         log.info("%s: connected, at %d dBm", self.config.device, sighting.rssi_dbm)
@@ -244,9 +246,10 @@ class BleDevice:
         """It did not come to a conversation, or the conversation broke off."""
         fault = error.fault if isinstance(error, LinkError) else "refused"
         self.account.count("connection failures")
-        log.warning("%s: %s", self.config.device, error)
+        log.log(logging.DEBUG if str(error) == self._failure else logging.WARNING, "%s: %s", self.config.device, error)
+        self._failure = str(error)
         if fault == "bond":
-            self.account.refused(self.window.words(_now_s(), str(error)), _now_s())
+            self.account.refused(self.window.words(_now_s()), _now_s())
         elif fault == "missing" and not self._forgot:
             self.account.say("connecting", _now_s(), str(error))
         elif isinstance(error, (DeviceRefusedError, DecodeError)) or fault in {"missing", "refused"}:

@@ -67,7 +67,7 @@ def link_error(error: Exception, what: str) -> LinkError:
         return error
     if isinstance(error, TimeoutError):
         return LinkError("timeout", f"{what}: no answer in time")
-    text = str(error) or type(error).__name__
+    text = str(error.args[-1]) if error.args else type(error).__name__  # of a protocol error, not its number
     return LinkError(_link_fault(error, text), f"{what}: {text}")
 
 

@@ -31,17 +31,16 @@ class PairingWindow:
     def is_open(self, now_s: float) -> bool:
         return now_s < self.opened_s + self.length_s
 
-    def words(self, now_s: float, why: str) -> str:
+    def words(self, now_s: float) -> str:
         """What somebody has to do about a device that has to be paired."""
         if self.is_open(now_s):
             left_min = (self.opened_s + self.length_s - now_s) / 60
-            return f"{why}; it has to be paired: put it into pairing mode within {left_min:.0f} min"
+            return f"it has to be paired: put it into pairing mode within {left_min:.0f} min"
         if not self.length_s:
-            return f"{why}; it has to be paired anew, and pairing is not allowed here (pair_min = 0)"
-        minutes = self.length_s / 60
+            return "it has to be paired, which is not allowed here (pair_min = 0)"
         return (
-            f"{why}; it has to be paired anew: put it into pairing mode and restart the agent, "
-            f"which then may pair for {minutes:.0f} min"
+            "it has to be paired (anew): put it into pairing mode and restart the agent, "
+            f"which then may pair for {self.length_s / 60:.0f} min"
         )
 
 

@@ -47,11 +47,8 @@ class Watchdog:
 
     def due_s(self) -> float:
         """When it has to be looked at next."""
-        return min(
-            self._link_s + self._link_patience_s,
-            *(last_s + patience for patience, last_s in self._waveforms.values()),
-            self._link_s + self._link_patience_s,
-        )
+        waveforms_s = [last_s + patience for patience, last_s in self._waveforms.values()]
+        return min([self._link_s + self._link_patience_s, *waveforms_s])
 
     def silence(self, now_s: float) -> str:
         """What has been silent for too long, in words; empty: nothing."""

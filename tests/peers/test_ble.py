@@ -1,29 +1,178 @@
-"""The Bluetooth source against virtual wearables, over real ATT, GATT and pairing."""
+"""The Bluetooth source against virtual wearables, over real ATT, GATT and pairing, in time that flies."""
 
 from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 pytest.importorskip("bumble", reason="bumble is not installed")
 
+from agent.ingest.ble_bumble import bumble_backend
 from firmware_bridge.emulator import Air, HeartRateStrap
-from tests.peers.ble_house import LoopTime, fly, house, wearable
+from tests.peers.ble_house import House, LoopTime, fly, house, wearable
 
 STRAP = "F0:11:22:33:44:01"
+
+
+def strap_of(air: Air, address: str = STRAP, **more: Any) -> HeartRateStrap:
+    return HeartRateStrap(air, address, time=LoopTime(), **more)
+
+
+def newer_than(count: int) -> Callable[[House], bool]:
+    """More readings than there were."""
+    return lambda inside: len(inside.chunks("hr")) > count
+
+
+class Socket:
+    """Where an adapter is plugged in, and pulled out again."""
+
+    def __init__(self, air: Air) -> None:
+        self._air = air
+        self._transport: Any = None
+        self.is_broken = False
+
+    async def plug(self) -> Any:
+        if self.is_broken:
+            raise OSError("no such device")
+        self._transport = await self._air.adapter()
+        return self._transport
+
+    def pull_out(self) -> None:
+        self.is_broken = True
+        self._transport.controller.pull_out()
+        self._transport.source.terminated.set_result(None)
+
+    def hang(self) -> None:
+        self._transport.controller.answers = False
 
 
 def test_a_strap_is_found_connected_and_listened_to() -> None:
     async def scenario() -> None:
         air = Air()
-        async with (
-            HeartRateStrap(air, STRAP, time=LoopTime()),
-            house(air, wearable("heart-rate-strap", STRAP)) as inside,
-        ):
+        async with strap_of(air), house(air, wearable("heart-rate-strap", STRAP)) as inside:
             await inside.until(lambda one: len(one.chunks("hr")) == 600, 700)
             status = inside.status()
         assert {float(chunk.samples[0, 0]) for chunk in inside.chunks()} == {72.0}
         assert (status.state, status.words, status.battery_percent) == ("connected", "it sends", 90)
         assert (status.model, status.rssi_dbm, status.trouble) == ("Example HRM 1.0", -50, "")
         assert status.counts == {"connections": 1}
+
+    fly(scenario())
+
+
+def test_it_may_be_known_by_its_name() -> None:
+    async def scenario() -> None:
+        air = Air()
+        config = wearable("heart-rate-strap", STRAP).__class__
+        named = wearable("heart-rate-strap", STRAP, more='name = "HRM 4711"')
+        by_name = config(**{**{f: getattr(named, f) for f in named.__slots__}, "address": ""})
+        async with strap_of(air), house(air, by_name) as inside:
+            await inside.until(newer_than(3))
+
+    fly(scenario())
+
+
+def test_after_90_s_out_of_range_it_sends_again_within_10_s() -> None:
+    async def scenario() -> None:
+        air = Air()
+        async with strap_of(air) as strap, house(air, wearable("heart-rate-strap", STRAP)) as inside:
+            await inside.until(newer_than(70), 100)
+            await strap.go_away()
+            status = await inside.until_status(lambda one: one.state == "searching")
+            assert status.words.startswith("not found for ")
+            await asyncio.sleep(90)
+            count = len(inside.chunks())
+            await strap.come_back()
+            await inside.until(newer_than(count), 10)
+            assert inside.status().counts["links lost"] == 1
+
+    fly(scenario())
+
+
+def test_a_link_that_is_connected_and_silent_is_ended() -> None:
+    async def scenario() -> None:
+        air = Air()
+        async with strap_of(air) as strap, house(air, wearable("heart-rate-strap", STRAP)) as inside:
+            await inside.until(newer_than(3))
+            strap.faults.silent = True
+            await inside.until_status(lambda one: one.counts.get("silent links") == 1)
+            strap.faults.silent = False
+            await inside.until(newer_than(len(inside.chunks())))
+            assert inside.status().counts["connections"] == 2
+
+    fly(scenario())
+
+
+@pytest.mark.parametrize("how", ["pulled out", "hanging"])
+def test_an_adapter_that_is_gone_is_alarmed_and_its_return_ends_that(how: str) -> None:
+    async def scenario() -> None:
+        air = Air()
+        socket = Socket(air)
+        backend = bumble_backend(socket.plug)
+        config = wearable("heart-rate-strap", STRAP)
+        async with strap_of(air), house(air, config, backend=backend) as inside:
+            await inside.until(newer_than(3))
+            if how == "hanging":
+                socket.hang()
+            else:
+                socket.pull_out()
+            socket.is_broken = True
+            async with asyncio.timeout(300):
+                while not inside.source.troubles():
+                    await asyncio.sleep(1)
+            assert "the Bluetooth adapter does not work" in inside.source.troubles()["bluetooth"]
+            count = len(inside.chunks())
+            socket.is_broken = False
+            await inside.until(newer_than(count), 180)
+            assert inside.source.troubles() == {}
+
+    fly(scenario())
+
+
+def test_pairing_where_it_is_asked_for() -> None:
+    async def scenario() -> None:
+        air = Air()
+        async with strap_of(air, bonds=True), house(air, wearable("heart-rate-strap", STRAP)) as inside:
+            await inside.until(newer_than(30))
+            assert inside.status().trouble == ""
+        times_ns = [chunk.t0_ns for chunk in inside.chunks()]
+        assert times_ns == sorted(set(times_ns))
+
+    fly(scenario())
+
+
+def test_no_pairing_outside_of_its_window() -> None:
+    async def scenario() -> None:
+        air = Air()
+        config = wearable("heart-rate-strap", STRAP, more="pair_min = 0")
+        async with strap_of(air, bonds=True), house(air, config) as inside:
+            status = await inside.until_status(lambda one: one.state == "refused")
+            assert "it has to be paired, which is not allowed here" in status.trouble
+            await asyncio.sleep(600)
+            assert inside.chunks() == []
+
+    fly(scenario())
+
+
+@pytest.mark.parametrize("pair_min", [60, 1])
+def test_a_lost_bond_is_told_and_renewed_within_the_window_only(pair_min: int) -> None:
+    async def scenario() -> None:
+        air = Air()
+        config = wearable("heart-rate-strap", STRAP, more=f"pair_min = {pair_min}")
+        async with strap_of(air, bonds=True) as strap, house(air, config) as inside:
+            await inside.until(newer_than(70), 100)
+            await strap.forget_bonds()
+            strap.device.smp_manager.sessions.clear()  # in which bumble still has the key
+            await strap.disconnect()
+            count = len(inside.chunks())
+            if pair_min == 60:
+                await inside.until(newer_than(count), 60)
+            else:
+                status = await inside.until_status(lambda one: one.state == "refused")
+                assert "it has to be paired (anew): put it into pairing mode and restart the agent" in status.trouble
+                assert len(inside.chunks()) == count
 
     fly(scenario())
