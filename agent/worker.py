@@ -21,6 +21,7 @@ from agent.personal_keeping import PersonalKeeping
 from agent.standing import Standing, StandingAlarms, ended, technical
 from agent.uplink.messages import alert_messages
 from agent.uplink.outbox import JournalEntry, Outbox, OutboxFull, Outgoing
+from agent.uplink.summary import Summaries, Watched
 from agent.uplink.topics import Topics
 from firmware_bridge.chunk import NS_PER_S, Chunk
 
@@ -59,6 +60,16 @@ class Worker:
         self.history = history
         self._personal = PersonalKeeping(engine, history) if history is not None else None
         self.engine, self.outbox, self.topics = engine, outbox, topics
+        persons = [state.person for state in engine.patients.values()]
+        self._summaries = Summaries(
+            topics,
+            {
+                person.id: Watched(
+                    *(f"{one.device}/{one.channel}" if one else None for one in (person.ecg, person.cgm))
+                )
+                for person in persons
+            },
+        )
         self._wall = wall
         self._decode: Decode = _decode_nothing
         self._journalled: Counter[str] = Counter()
@@ -84,6 +95,9 @@ class Worker:
         """Go on where the last process was stopped; returns what was found, in words."""
         self._decode = decode
         snapshots, inputs = self._resume()
+        kept = self.outbox.recover().alarms
+        summaries = self._summaries.resume(kept, seq=self.outbox.seq, boot_id=self.outbox.boot_id)
+        self._commit(summaries, (), {})
         if not snapshots and not inputs:
             return "nothing to resume"
         self._say_restarted()
@@ -204,7 +218,7 @@ class Worker:
     def _messages(self, events: Sequence[AlertEvent]) -> list[Outgoing]:
         self._note(events)
         committed_ns = time.time_ns()
-        return [
+        messages = [
             message
             for event in events
             for message in alert_messages(
@@ -215,17 +229,19 @@ class Worker:
                 committed_ns=committed_ns,
             )
         ]
+        return messages + self._summaries.take(events, seq=self.outbox.seq, boot_id=self.outbox.boot_id)
 
     def _commit(
         self, outgoing: Sequence[Outgoing], journal: Sequence[JournalEntry], snapshots: dict[str, bytes]
     ) -> None:
         """One transaction; with a full disk the watching goes on from memory, and that is said."""
         try:
-            self.outbox.commit([*self._unsaved, *outgoing], journal, snapshots)
+            self.outbox.commit([*self._unsaved, *outgoing], journal, snapshots, self._summaries.unsaved)
         except OutboxFull as error:
             self._keep_in_memory(outgoing, str(error))
             return
         self._unsaved.clear()
+        self._summaries.saved()
         if self.outbox.is_short_of_room and self._disk_full_since_ns is None:
             self._disk_full_since_ns = time.time_ns()
             log.critical("the disk is full: only alerts are kept, in the room set aside for them")

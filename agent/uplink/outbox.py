@@ -94,7 +94,7 @@ class Recovery:
     journal: tuple[JournalEntry, ...]
     """What came since each patient's snapshot, in the order of arrival."""
     alarms: Mapping[str, bytes]
-    """State of the active alarms by alert id."""
+    """What was kept of the alarms, by its key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +151,11 @@ class Outbox:
         """The disk is full, or was when last looked: what is kept for that moment has been used."""
         return not (self._reserve.is_kept and self._last_reserve.is_kept)
 
+    @property
+    def seq(self) -> int:
+        """The number that was given out last."""
+        return self._seq
+
     def close(self) -> None:
         self._db.close()
 
@@ -172,8 +177,8 @@ class Outbox:
         """Store all of it or nothing; on return it is on disk.
 
         A snapshot is a patient's state after everything in `journal` and before: it replaces that patient's journal.
-        An alarm of None is no longer active. Raises OutboxFull when there is no room even after everything that is
-        not an alert has been given up.
+        `alarms`: what is to be kept of them, by its key; None where nothing is any more. Raises OutboxFull when there
+        is no room even after everything that is not an alert has been given up.
         """
         snapshots, alarms = snapshots or {}, alarms or {}
         try:

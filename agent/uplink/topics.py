@@ -51,6 +51,10 @@ class Topics:
         """Every transition, not retained."""
         return f"{ROOT}/{self.agent}/event/{level(patient)}"
 
+    def summary(self, patient: str) -> str:
+        """Retained: what is on for the person, or for the agent itself."""
+        return f"{ROOT}/{self.agent}/summary/{level(patient)}"
+
     def vital(self, patient: str, code: str) -> str:
         return f"{ROOT}/{self.agent}/vital/{level(patient)}/{level(code)}"
 
