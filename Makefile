@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test lint types unit mosquitto bench models clean
+.PHONY: demo test lint types unit test-bluez mosquitto bench models clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/.core: pyproject.toml
@@ -29,6 +29,9 @@ types: $(VENV)/.dev
 
 unit: $(VENV)/.dev
 	$(BIN)/pytest
+
+test-bluez: $(VENV)/.dev ## the Bluetooth of the agent against real BlueZ, in a guest; see docs/development.md
+	$(BIN)/python tests/bluez/guest.py
 
 mosquitto: ## a real broker for the fault tests; where it cannot be had, they are skipped by name
 	@command -v mosquitto >/dev/null || test -x /usr/sbin/mosquitto || deploy/get-mosquitto.sh
