@@ -19,7 +19,14 @@ from firmware_bridge.devices.session import (
     Session,
 )
 
-BUILT_IN: tuple[Profile, ...] = (polar.H10, heart_rate_strap.PROFILE, cgm.PROFILE, own_firmware.PROFILE)
+BUILT_IN: tuple[Profile, ...] = (
+    polar.H10,
+    polar.VERITY_SENSE,
+    polar.OH1,
+    heart_rate_strap.PROFILE,
+    cgm.PROFILE,
+    own_firmware.PROFILE,
+)
 ENTRY_POINTS = "vagus.devices"
 
 

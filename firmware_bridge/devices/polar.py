@@ -1,156 +1,85 @@
-"""Polar's chest strap H10: ECG over Polar Measurement Data (PMD), and the heart rate as any strap has it.
+"""Polar's sensors: the chest strap H10, the optical Verity Sense and OH1.
 
-Verified against worked bytes: the control point's offers, settings, start and its answer; the ECG frame. A real strap's
-refusals are from the maker's list of codes.
+Verified against worked bytes: the control point's offers, settings, start and its answer; ECG frames; the compressed
+layout. Raw acceleration, light, pulse intervals, what the optical sensors answer to, and the codes of refusals are from
+vendor material.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-from firmware_bridge.chunk import DecodeError, Stream
-from firmware_bridge.clock import Arrival
+from firmware_bridge.chunk import Stream
 from firmware_bridge.codecs import polar_pmd
-from firmware_bridge.codecs.polar_pmd import PmdFrame, PmdType
-from firmware_bridge.codecs.polar_pmd_control import (
-    PmdAnswer,
-    PmdOffers,
-    PmdOp,
-    PmdRequest,
-    PmdStatus,
-    PmdStopped,
-    notification_from_bytes,
-)
 from firmware_bridge.devices.assigned_numbers import HEART_RATE_MEASUREMENT, POLAR_SERVICE
-from firmware_bridge.devices.heart_rate_strap import HR, HeartRateReader
-from firmware_bridge.devices.polar_pmd_stream import ECG, PmdStream, Reading
+from firmware_bridge.devices.heart_rate_strap import HR
+from firmware_bridge.devices.polar_pmd_stream import PmdPulse, PmdReader, acceleration, ecg, light
+from firmware_bridge.devices.polar_session import PolarSession
 from firmware_bridge.devices.profile import Offer, OptionValue, Profile
-from firmware_bridge.devices.session import DeviceRefusedError, Emit, Heard, Link, Notice
+from firmware_bridge.devices.session import Emit
 
-_WORDS = {
-    PmdStatus.INVALID_MTU: f"the packets agreed on are too small (it needs an MTU of {polar_pmd.MIN_MTU})",
-    PmdStatus.INVALID_STATE: "it is not in a state to measure; wear it, or switch it off and on",
-    PmdStatus.IN_CHARGER: "it is in its charger",
+AXES = ("x", "y", "z")
+DIODES = ("1", "2", "3", "ambient")
+
+_READERS: dict[str, Callable[[Stream], PmdReader]] = {
+    "ecg": ecg,
+    "ppg": light,
+    "acc": acceleration,
+    "pulse": PmdPulse,
 }
+"""By channel."""
+
+PULSE = Offer("pulse", "hr", interval_s=5.0, default=False)
+"""The rate of the pulse intervals, which are of use at rest only; while they are sent, the heart rate comes seldom."""
 
 
-class PolarSession:
-    """One Polar sensor. It is told to start on each connection, and again where it stops on its own."""
-
-    def __init__(
-        self,
-        streams: Mapping[str, Stream],
-        readings: Mapping[str, Reading],
-        emit: Emit,
-    ) -> None:
-        self._emit = emit
-        self._heart_rate = HeartRateReader(streams[HR.channel]) if HR.channel in streams else None
-        self._pmd = {
-            reading.measurement: PmdStream(streams[channel], reading)
-            for channel, reading in readings.items()
-            if channel in streams
-        }
-        self._stopped: set[PmdType] = set()
-        self._has_stopped = asyncio.Event()
-
-    async def start(self, link: Link) -> None:
-        self._stopped.clear()
-        self._has_stopped = asyncio.Event()
-        if self._pmd:
-            await self._start_pmd(link)
-        if self._heart_rate is not None:
-            await link.subscribe(HEART_RATE_MEASUREMENT)
-
-    async def tend(self, link: Link) -> None:
-        """Start anew what the sensor stops on its own."""
-        while self._pmd:
-            await self._has_stopped.wait()
-            self._has_stopped.clear()
-            for measurement in sorted(self._stopped):
-                self._stopped.discard(measurement)
-                await self._start_one(link, self._pmd[measurement])
-                self._emit(Heard(notices=(Notice("sensor", ""),)))
-
-    def notified(self, characteristic: str, data: bytes, arrival: Arrival) -> None:
-        if characteristic == polar_pmd.DATA:
-            self._samples(PmdFrame.from_bytes(data), arrival)
-        elif characteristic == polar_pmd.CONTROL_POINT:
-            self._told(notification_from_bytes(data))
-        elif characteristic == HEART_RATE_MEASUREMENT and self._heart_rate is not None:
-            self._emit(self._heart_rate.read(data, arrival))
-
-    async def stop(self, link: Link) -> None:
-        for measurement in self._pmd:
-            await self._ask(link, PmdRequest(PmdOp.STOP, measurement))
-
-    async def _start_pmd(self, link: Link) -> None:
-        await link.subscribe(polar_pmd.CONTROL_POINT)
-        await link.subscribe(polar_pmd.DATA)
-        offers = PmdOffers.from_bytes(await link.read(polar_pmd.CONTROL_POINT))
-        for pmd in self._pmd.values():
-            if pmd.reading.measurement not in offers.measurements:
-                raise DeviceRefusedError(f"it does not offer {pmd.stream.channel}")
-            await self._start_one(link, pmd)
-
-    async def _start_one(self, link: Link, pmd: PmdStream) -> None:
-        measurement = pmd.reading.measurement
-        answer = await self._ask(link, PmdRequest(PmdOp.SETTINGS, measurement))
-        _must(answer, f"{pmd.stream.channel}: settings")
-        request = PmdRequest(PmdOp.START, measurement, pmd.chosen(answer.settings))
-        answer = await self._ask(link, request)
-        if answer.status is PmdStatus.ALREADY_IN_STATE:
-            # Whoever had the link before left it running; with which settings, nobody knows.
-            await self._ask(link, PmdRequest(PmdOp.STOP, measurement))
-            answer = await self._ask(link, request)
-        _must(answer, f"{pmd.stream.channel}: start")
-        pmd.begin(answer.factor)
-
-    async def _ask(self, link: Link, request: PmdRequest) -> PmdAnswer:
-        """The answer to this very request; raises DecodeError where another comes."""
-        said = notification_from_bytes(await link.ask(polar_pmd.CONTROL_POINT, bytes(request)))
-        if isinstance(said, PmdStopped):
-            self._told(said)
-            raise DecodeError("it stopped on its own instead of answering", 0)
-        if (said.op, said.measurement) != (request.op, request.measurement):
-            raise DecodeError(f"an answer to {said.op.name} {said.measurement.name}, which was not asked", 1)
-        return said
-
-    def _samples(self, frame: PmdFrame, arrival: Arrival) -> None:
-        pmd = self._pmd.get(frame.measurement)
-        self._emit(Heard(dropped=("unwanted",)) if pmd is None else pmd.read(frame, arrival))
-
-    def _told(self, said: PmdAnswer | PmdStopped) -> None:
-        if isinstance(said, PmdAnswer):
-            # Nobody waits for it any more.
-            self._emit(Heard(dropped=("late answer",)))
-            return
-        ours = [measurement for measurement in said.measurements if measurement in self._pmd]
-        if ours:
-            channels = ", ".join(self._pmd[measurement].stream.channel for measurement in ours)
-            self._stopped.update(ours)
-            self._has_stopped.set()
-            self._emit(Heard(notices=(Notice("sensor", f"it stopped sending {channels} on its own"),)))
+def _open(streams: Mapping[str, Stream], _options: Mapping[str, OptionValue], emit: Emit) -> PolarSession:
+    readers = [_READERS[channel](stream) for channel, stream in streams.items() if channel in _READERS]
+    return PolarSession(readers, streams.get(HR.channel), emit)
 
 
-def _must(answer: PmdAnswer, what: str) -> None:
-    if answer.status is not PmdStatus.SUCCESS:
-        why = _WORDS.get(answer.status, answer.status.name.lower().replace("_", " "))
-        raise DeviceRefusedError(f"{what}: {why}")
+def _profile(id_: str, name: str, words: str, name_pattern: str, offers: tuple[Offer, ...]) -> Profile:
+    return Profile(
+        id=id_,
+        name=name,
+        words=words,
+        offers=offers,
+        open=_open,
+        services=frozenset({POLAR_SERVICE, polar_pmd.SERVICE}),
+        name_pattern=name_pattern,
+        characteristics=frozenset({polar_pmd.CONTROL_POINT, polar_pmd.DATA, HEART_RATE_MEASUREMENT}),
+        min_mtu=polar_pmd.MIN_MTU,
+    )
 
 
-def _open_h10(streams: Mapping[str, Stream], _options: Mapping[str, OptionValue], emit: Emit) -> PolarSession:
-    return PolarSession(streams, {"ecg": ECG}, emit)
-
-
-H10 = Profile(
-    id="polar-h10",
-    name="Polar H10",
-    words="A chest strap: one ECG lead at 130 Hz, and the heart rate about once a second.",
-    offers=(Offer("ecg", "ecg", rate_hz=130.0), HR),
-    open=_open_h10,
-    services=frozenset({POLAR_SERVICE, polar_pmd.SERVICE}),
-    name_pattern=r"Polar H10 .*",
-    characteristics=frozenset({polar_pmd.CONTROL_POINT, polar_pmd.DATA, HEART_RATE_MEASUREMENT}),
-    min_mtu=polar_pmd.MIN_MTU,
+H10 = _profile(
+    "polar-h10",
+    "Polar H10",
+    "A chest strap: one ECG lead at 130 Hz, the heart rate about once a second, acceleration where asked for.",
+    r"Polar H10 .*",
+    (Offer("ecg", "ecg", rate_hz=130.0), HR, Offer("acc", "acc", rate_hz=50.0, channels=AXES, default=False)),
+)
+VERITY_SENSE = _profile(
+    "polar-verity-sense",
+    "Polar Verity Sense",
+    "An optical armband: the pulse wave at 55 Hz, the heart rate, acceleration and pulse intervals where asked for.",
+    r"Polar Sense .*",
+    (
+        Offer("ppg", "ppg", rate_hz=55.0, channels=DIODES),
+        HR,
+        PULSE,
+        Offer("acc", "acc", rate_hz=52.0, channels=AXES, default=False),
+    ),
+)
+OH1 = _profile(
+    "polar-oh1",
+    "Polar OH1",
+    "An optical armband: the pulse wave at 130 Hz, the heart rate, acceleration and pulse intervals where asked for.",
+    r"Polar OH1 .*",
+    (
+        Offer("ppg", "ppg", rate_hz=130.0, channels=DIODES),
+        HR,
+        PULSE,
+        Offer("acc", "acc", rate_hz=50.0, channels=AXES, default=False),
+    ),
 )

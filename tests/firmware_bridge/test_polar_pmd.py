@@ -22,7 +22,8 @@ from firmware_bridge.codecs.polar_pmd_control import (
     notification_from_bytes,
     values_of,
 )
-from firmware_bridge.codecs.polar_pmd_samples import ecg_frame, ecg_uv
+from firmware_bridge.codecs.polar_pmd_ppi import PulseInterval, ppi_frame, pulse_intervals
+from firmware_bridge.codecs.polar_pmd_samples import LAYOUTS, acceleration_unit, counts, ecg_frame, frame_of
 
 ECG_SETTINGS = (PmdSetting(PmdSettingType.RATE_HZ, (130,)), PmdSetting(PmdSettingType.RESOLUTION_BITS, (14,)))
 CONTROL = (PmdOffers.from_bytes, PmdRequest.from_bytes, PmdAnswer.from_bytes, PmdStopped.from_bytes)
@@ -89,7 +90,7 @@ def test_two_samples_of_ecg() -> None:
     data = bytes.fromhex("00 0094357700000000 00 0280FF 028000".replace(" ", ""))
     frame = PmdFrame.from_bytes(data)
     assert (frame.measurement, frame.last_ns, frame.layout) == (PmdType.ECG, 2_000_000_000, 0)
-    assert ecg_uv(frame).tolist() == [[-32766], [32770]]
+    assert counts(frame).tolist() == [[-32766], [32770]]
     assert bytes(frame) == data
     assert bytes(ecg_frame(2_000_000_000, np.array([[-32766], [32770]]))) == data
 
@@ -97,7 +98,7 @@ def test_two_samples_of_ecg() -> None:
 @given(st.lists(st.integers(-(1 << 23), (1 << 23) - 1), min_size=1, max_size=80), st.integers(0, (1 << 64) - 1))
 def test_any_ecg_comes_back(uv: list[int], last_ns: int) -> None:
     frame = PmdFrame.from_bytes(bytes(ecg_frame(last_ns, np.array(uv).reshape(-1, 1))))
-    assert ecg_uv(frame).ravel().tolist() == uv
+    assert counts(frame).ravel().tolist() == uv
 
 
 def test_an_ecg_that_needs_more_than_its_bits_is_refused() -> None:
@@ -112,13 +113,82 @@ def test_an_ecg_that_needs_more_than_its_bits_is_refused() -> None:
         (PmdFrame(PmdType.ECG, 0, 0, bytes(4)), "4 bytes are not one or more samples", 13),
         (PmdFrame(PmdType.ECG, 0, 1, bytes(3)), "ECG frame type 0x01 is unknown", 9),
         (PmdFrame(PmdType.ECG, 0, 0, bytes(3), compressed=True), "ECG frame type 0x80 is unknown", 9),
-        (PmdFrame(PmdType.ACC, 0, 0, bytes(3)), "ACC where ECG is expected", 0),
+        (PmdFrame(PmdType.ACC, 0, 1, bytes(7)), "7 bytes are not one or more samples of 6", 16),
+        (PmdFrame(PmdType.PPI, 0, 0, bytes(6)), "PPI frame type 0x00 is unknown", 9),
+        (PmdFrame(PmdType.ACC, 0, 1, bytes(5), compressed=True), "reference needs 2 bytes, 1 are left", 14),
+        (PmdFrame(PmdType.ACC, 0, 1, bytes(6) + b"\x21\x01", compressed=True), "33 bits a difference", 16),
+        (PmdFrame(PmdType.ACC, 0, 1, bytes(6) + b"\x08\x02" + bytes(5), compressed=True), "differences needs 6", 18),
+        (PmdFrame(PmdType.ACC, 0, 1, bytes(6) + b"\x08", compressed=True), "samples of a block needs 1", 17),
+        (
+            PmdFrame(PmdType.PPG, 0, 0, bytes(12) + (b"\x20\x01" + b"\xff\xff\xff\x7f" * 4) * 2, compressed=True),
+            "add up to more than 32 bits",
+            10,
+        ),
     ],
 )
-def test_what_is_no_ecg_says_where(frame: PmdFrame, why: str, offset: int) -> None:
+def test_what_holds_no_samples_says_where(frame: PmdFrame, why: str, offset: int) -> None:
     with pytest.raises(DecodeError, match=why) as raised:
-        ecg_uv(frame)
+        counts(frame)
     assert raised.value.offset == offset
+
+
+def test_acceleration_as_differences_of_ten_bits() -> None:
+    # 190, -105, -85 in ten bits each, the lowest first.
+    packed = (190 | (1024 - 105) << 10 | (1024 - 85) << 20).to_bytes(4, "little")
+    data = bytes.fromhex("02 0094357700000000 81 7107F06A9E8D 0A01".replace(" ", "")) + packed
+    frame = PmdFrame.from_bytes(data)
+    assert counts(frame).tolist() == [[1905, 27376, -29282], [2095, 27271, -29367]]
+    assert bytes(frame_of(PmdType.ACC, 2_000_000_000, counts(frame), 1, compressed=True))[:16] == data[:16]
+
+
+def test_differences_of_no_bits_repeat_the_sample() -> None:
+    frame = PmdFrame(PmdType.ACC, 0, 1, bytes.fromhex("0100 0200 0300 0003".replace(" ", "")), compressed=True)
+    assert counts(frame).tolist() == [[1, 2, 3]] * 4
+
+
+@settings(deadline=None)
+@given(st.sampled_from(list(LAYOUTS)), st.integers(0, 1 << 30), st.integers(1, 600), st.integers(1, 24))
+def test_any_samples_come_back_in_every_layout(kind: tuple[PmdType, int], seed: int, n: int, bits: int) -> None:
+    layout = LAYOUTS[kind]
+    limit = 1 << (min(bits, layout.bits) - 1)
+    samples = np.random.default_rng(seed).integers(-limit, limit, (n, layout.channels))
+    compressed = bool(kind[1] & 0x80)
+    frame = frame_of(kind[0], 7, samples, kind[1] & 0x7F, compressed=compressed)
+    back = PmdFrame.from_bytes(bytes(frame))
+    assert np.array_equal(counts(back), samples)
+    assert (back.measurement, back.layout, back.last_ns) == (*kind, 7)
+
+
+def test_what_fits_no_layout_is_not_written() -> None:
+    for measurement, samples, frame_type, compressed in (
+        (PmdType.PPI, np.zeros((1, 1), int), 0, False),
+        (PmdType.ACC, np.zeros((1, 1), int), 1, False),
+        (PmdType.ACC, np.array([[0, 0, 1 << 15]]), 1, True),
+        (PmdType.ACC, np.array([[0, 0, -(1 << 15) - 1]]), 1, False),
+    ):
+        with pytest.raises(ValueError, match=r"no \w+ frame type|needs? more than 16 bits"):
+            frame_of(measurement, 0, samples, frame_type, compressed=compressed)
+
+
+def test_acceleration_is_in_g_only_where_a_factor_makes_it_so() -> None:
+    compressed = [PmdFrame(PmdType.ACC, 0, frame_type, b"", compressed=True) for frame_type in (0, 1)]
+    assert [acceleration_unit(frame, 0.000244) for frame in compressed] == ["g", "mg"]
+    assert [acceleration_unit(frame, 1.0) for frame in compressed] == ["mg", "mg"]
+
+
+def test_pulse_intervals_with_movement_and_without_contact() -> None:
+    data = bytes.fromhex(
+        "03 0000000000000000 00 483203 0A00 06 000000 1E00 07 3E2003 0500 04 3E2003 0500 00".replace(" ", "")
+    )
+    got = pulse_intervals(PmdFrame.from_bytes(data))
+    assert got[0] == PulseInterval(72, 818, 10, 6)
+    assert [(one.moved, one.contact, one.valid) for one in got] == [
+        (False, True, True), (True, True, False), (False, False, False), (False, None, True),
+    ]  # fmt: skip
+    assert bytes(ppi_frame(0, got)) == data
+    with pytest.raises(DecodeError, match="7 bytes are not one or more intervals") as raised:
+        pulse_intervals(PmdFrame(PmdType.PPI, 0, 0, bytes(7)))
+    assert raised.value.offset == 16
 
 
 settings_of_any_kind = st.sampled_from(
@@ -160,6 +230,13 @@ def test_a_shortened_answer_is_no_other() -> None:
 def test_any_bytes(data: bytes, first: int) -> None:
     for from_bytes in (*CONTROL, PmdFrame.from_bytes):
         decodes_back_or_refuses(data, from_bytes)
+    for kind, layout in LAYOUTS:
+        frame = PmdFrame(kind, 0, layout & 0x7F, data, bool(layout & 0x80))
+        try:
+            assert counts(frame).shape[1] == LAYOUTS[kind, layout].channels
+        except DecodeError as error:
+            assert error.offset is not None  # noqa: PT017
+            assert 9 <= error.offset <= len(bytes(frame))  # noqa: PT017
     for mark in (b"\xf0\x01\x00\x00\x00", b"\xf0\x02\x02\x00\x00", b"\x02\x02", b"\x0f", b"\x01", bytes([first])):
         for from_bytes in CONTROL:
             decodes_back_or_refuses(mark + data, from_bytes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,11 +26,12 @@ from firmware_bridge.codecs.polar_pmd_control import (
     PmdStatus,
     PmdStopped,
 )
-from firmware_bridge.codecs.polar_pmd_samples import ecg_frame
-from firmware_bridge.devices import Advertisement, DeviceRefusedError, Session, profiles, recognise, uuid16
+from firmware_bridge.codecs.polar_pmd_ppi import PulseInterval, ppi_frame
+from firmware_bridge.codecs.polar_pmd_samples import ecg_frame, frame_of
+from firmware_bridge.devices import Advertisement, DeviceRefusedError, Profile, Session, profiles, recognise, uuid16
 from firmware_bridge.devices.assigned_numbers import HEART_RATE_MEASUREMENT
 from firmware_bridge.devices.heart_rate_strap import CONTACT, NO_CONTACT
-from firmware_bridge.devices.polar import H10
+from firmware_bridge.devices.polar import H10, OH1, VERITY_SENSE
 
 STRAP = profiles()["heart-rate-strap"]
 ECG_SETTINGS = (PmdSetting(PmdSettingType.RATE_HZ, (130,)), PmdSetting(PmdSettingType.RESOLUTION_BITS, (14,)))
@@ -126,7 +128,7 @@ def test_a_missing_measurement_and_another_rate_are_refused_in_words() -> None:
     with pytest.raises(DeviceRefusedError, match="it does not offer ecg"):
         asyncio.run(session.start(link_to(sensor)))
     sensor.settings = {PmdType.ECG: (PmdSetting(PmdSettingType.RATE_HZ, (125, 250)),)}
-    with pytest.raises(DeviceRefusedError, match="ecg is offered with rate_hz 125, 250, not 130"):
+    with pytest.raises(DeviceRefusedError, match="it offers ecg at 125, 250 Hz, not 130 Hz"):
         asyncio.run(session.start(link_to(sensor)))
 
 
@@ -193,27 +195,96 @@ def test_an_impossible_rate_costs_only_itself_not_the_news_of_lost_contact() -> 
 
 def test_an_h10_is_known_by_its_name_before_any_strap() -> None:
     heard = Advertisement("Polar H10 8C4A2B21", frozenset({uuid16(0x180D), uuid16(0xFEEE)}))
-    assert [profile.id for profile in recognise(heard)][:2] == ["polar-h10", "heart-rate-strap"]
+    assert next(profile.id for profile in recognise(heard)) == "polar-h10"
+    assert recognise(Advertisement("Polar Sense B5102A2C"))[0] is VERITY_SENSE
     assert [profile.id for profile in recognise(Advertisement("HRM-Dual", frozenset({uuid16(0x180D)})))] == [
         "heart-rate-strap"
     ]
 
 
+ACC_SETTINGS = (
+    PmdSetting(PmdSettingType.RATE_HZ, (25, 50, 100, 200)),
+    PmdSetting(PmdSettingType.RESOLUTION_BITS, (16,)),
+    PmdSetting(PmdSettingType.RANGE, (2, 4, 8)),
+)
+
+
+def test_acceleration_of_an_h10_in_g_where_it_is_asked_for() -> None:
+    sensor = Sensor()
+    sensor.settings[PmdType.ACC] = ACC_SETTINGS
+    session, ear, link = started(sensor, "acc")
+    assert [data.hex() for _, data in link.written] == ["0102", "0202" + "00013200" + "01011000" + "02010800"]
+    mg = np.array([[-8000, 1000, 17], [3, -1, 0]])
+    session.notified(polar_pmd.DATA, bytes(frame_of(PmdType.ACC, 0, mg, 1)), at(0))
+    assert np.array_equal(ear.samples("acc"), (mg * 1e-3).astype(np.float32))
+
+
+def test_compressed_samples_are_multiplied_by_the_factor_told_at_the_start() -> None:
+    sensor = Sensor()
+    sensor.settings = {PmdType.ACC: ACC_SETTINGS}
+    session, ear = opened(H10, ["acc"])
+    link = link_to(sensor)
+
+    def with_factor(characteristic: str, data: bytes) -> bytes:
+        answer = PmdAnswer.from_bytes(sensor.answer(characteristic, data))
+        return bytes(replace(answer, settings=(*answer.settings, PmdSetting.of_factor(0.25))))
+
+    link.answers = with_factor
+    asyncio.run(session.start(link))
+    counts = np.array([[4, -8, 12]])
+    for last_ns, frame_type in ((0, 1), (20_000_000, 0)):
+        frame = frame_of(PmdType.ACC, last_ns, counts, frame_type, compressed=True)
+        session.notified(polar_pmd.DATA, bytes(frame), at(last_ns / 1e9))
+    assert ear.samples("acc").tolist() == [[np.float32(0.001), np.float32(-0.002), np.float32(0.003)], [1.0, -2.0, 3.0]]
+
+
+def test_an_armband_gives_light_and_the_rate_of_pulse_intervals_at_rest() -> None:
+    sensor = Sensor()
+    sensor.settings = {
+        PmdType.PPG: (PmdSetting(PmdSettingType.RATE_HZ, (55,)), PmdSetting(PmdSettingType.RESOLUTION_BITS, (22,))),
+        PmdType.PPI: (),
+    }
+    session, ear = opened(VERITY_SENSE, ["ppg", "pulse"])
+    link = link_to(sensor)
+    asyncio.run(session.start(link))
+    assert [data.hex() for _, data in link.written] == ["0101", "0201" + "00013700" + "01011600", "0203"]
+    light = np.array([[1000, 2000, -3000, 7], [1001, 1999, -3004, 7]])
+    session.notified(polar_pmd.DATA, bytes(frame_of(PmdType.PPG, 0, light, 0, compressed=True)), at(0))
+    assert np.array_equal(ear.samples("ppg"), light)
+    steady = (PulseInterval(0, 800, 5, 6), PulseInterval(0, 700, 5, 6), PulseInterval(0, 5000, 5, 7))
+    session.notified(polar_pmd.DATA, bytes(ppi_frame(0, steady)), at(30))
+    session.notified(polar_pmd.DATA, bytes(ppi_frame(0, steady[2:])), at(31))
+    assert [(chunk.t0_ns, chunk.samples.tolist()) for chunk in ear.chunks if chunk.stream.channel == "pulse"] == [
+        (at(30).utc_ns, [[80.0]])
+    ]
+    assert ear.dropped == ["unsteady"]
+
+
 CHARACTERISTICS = (polar_pmd.DATA, polar_pmd.CONTROL_POINT, HEART_RATE_MEASUREMENT, uuid16(0x2A19))
 heard_bytes = st.one_of(
     st.binary(max_size=60),
-    st.binary(max_size=60).map(lambda rest: b"\x00" + bytes(8) + b"\x00" + rest),
+    st.builds(
+        lambda kind, layout, rest: bytes([kind]) + bytes(8) + bytes([layout]) + rest,
+        st.integers(0, 6),
+        st.sampled_from([0, 1, 2, 0x80, 0x81]),
+        st.binary(max_size=60),
+    ),
     st.binary(max_size=4).map(lambda rest: b"\x01" + rest),
 )
 
 
+@pytest.mark.parametrize("profile", [H10, VERITY_SENSE, OH1], ids=lambda profile: profile.id)
 @pytest.mark.parametrize("begin", [False, True])
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(st.lists(st.tuples(st.sampled_from(CHARACTERISTICS), heard_bytes), max_size=30))
-def test_whatever_comes_and_whenever_only_a_decode_error_is_raised(begin: bool, came: list[tuple[str, bytes]]) -> None:
-    session, ear = opened(H10)
+def test_whatever_comes_and_whenever_only_a_decode_error_is_raised(
+    profile: Profile, begin: bool, came: list[tuple[str, bytes]]
+) -> None:
+    session, ear = opened(profile, {offer.channel for offer in profile.offers})
     if begin:
-        asyncio.run(session.start(link_to(Sensor())))
+        sensor = Sensor()
+        sensor.settings = dict.fromkeys(PmdType, ())
+        asyncio.run(session.start(link_to(sensor)))
     only_decode_errors(lambda one: session.notified(one[0], one[1], at(0)), came)
     assert all(np.isfinite(chunk.samples).all() for chunk in ear.chunks)
 
