@@ -19,13 +19,23 @@ ACL_BYTES = 251
 class Air(LocalLink):  # type: ignore[misc]
     """The space in which virtual controllers hear each other. Everything in it lives on one event loop."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.adapters: list[VirtualController] = []
+        """Those that are lent to centrals, the latest last: to be pulled out, or to be let hang."""
+
     def controller(self, name: str) -> VirtualController:
         """A controller in this space."""
         return VirtualController(name, link=self)
 
     async def adapter(self) -> Transport:
         """A controller for a central in this process, as bumble reaches any; closing it takes it out of the space."""
-        return _AirTransport(self.controller("adapter"))
+        return _AirTransport(self.lend())
+
+    def lend(self) -> VirtualController:
+        """A controller for a central."""
+        self.adapters.append(self.controller("adapter"))
+        return self.adapters[-1]
 
     @asynccontextmanager
     async def serve(self, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[int]:
@@ -122,10 +132,13 @@ class VirtualController(Controller):  # type: ignore[misc]
                 peer.on_le_disconnected(theirs, reason)
 
     def pull_out(self) -> None:
-        """It is no more; whoever was connected notices after a while, here at once."""
+        """It is no more, as its host is told; whoever was connected notices after a while, here at once."""
         self.break_links()
         self._fall_silent()
         self.link.controllers.discard(self)
+        if self in self.link.adapters:
+            self.link.adapters.remove(self)
+            self.host.on_transport_lost()
 
     def on_le_disconnected(self, connection: Connection, reason: int) -> None:
         # Both ends may hang up at once; bumble raises over the second time.
@@ -153,7 +166,7 @@ class _HciOverTcp(asyncio.Protocol):
     """One central's way to a controller of its own; it stays in `lent` as long as it stands."""
 
     def __init__(self, air: Air, lent: set[_HciOverTcp]) -> None:
-        self._controller = air.controller("adapter over TCP")
+        self._controller = air.lend()
         self._controller.set_packet_sink(self)
         self._lent = lent
         self._transport: asyncio.WriteTransport | None = None
@@ -174,6 +187,10 @@ class _HciOverTcp(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._lent.discard(self)
         self._controller.pull_out()
+
+    def on_transport_lost(self) -> None:
+        """What a host is told when its controller is pulled out."""
+        self.close()
 
     def close(self) -> None:
         if self._transport is not None:

@@ -17,6 +17,8 @@ class FrameFault(Enum):
     """It comes after the one that follows it."""
     CORRUPT = "corrupt"
     """Some of its bits are others, or its end is missing."""
+    CUT = "cut"
+    """Half of it is sent, and then the link breaks."""
 
 
 class Faults:
@@ -28,6 +30,8 @@ class Faults:
         self._held: list[bytes] = []
         self._chance: dict[FrameFault, float] = {}
         self.silent = False
+        self.link_breaks = False
+        """Whether the link is to break after what `frames` gave last."""
         self.counts = dict.fromkeys(FrameFault, 0)
         """How often each has happened."""
 
@@ -54,6 +58,9 @@ class Faults:
             return held
         if fault is FrameFault.CORRUPT:
             frame = self._corrupted(frame)
+        if fault is FrameFault.CUT:
+            self.link_breaks = True
+            return [*held, frame[: len(frame) // 2]]
         return [frame, *([frame] if fault is FrameFault.DUPLICATE else []), *held]
 
     def _drawn(self) -> FrameFault | None:

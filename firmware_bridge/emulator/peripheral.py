@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -61,6 +61,8 @@ class Peripheral:
         self.time = time or DeviceTime()
         self.faults = Faults()
         self.refuses_pairing = False
+        self.write_error: int | None = None
+        """The ATT error with which it refuses every write to a control point; None: it does not."""
         self.controller = air.controller(about.name)
         config = DeviceConfiguration(about.name, hci.Address(address), irk=os.urandom(16))
         self.device = Device(config=config, host=Host(self.controller, AsyncPipeSink(self.controller)))
@@ -73,12 +75,11 @@ class Peripheral:
         self.in_range = True
         self._battery = self.value(_BATTERY_LEVEL, bytes(BatteryLevel(90)))
         self._tasks: set[asyncio.Task[None]] = set()
+        self._while_connected: set[asyncio.Task[None]] = set()
         self._failures: list[BaseException] = []
-        self._playing: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        self.device.add_services(self._standard_services())
-        self.device.add_services(self.services())
+        self._add_services()
         await self.device.power_on()
         await self._advertise()
         return self
@@ -125,6 +126,16 @@ class Peripheral:
         """It has been reset, or was paired with somebody else, and knows nobody any more."""
         await self.device.keystore.delete_all()
 
+    async def update_firmware(self) -> None:
+        """It starts anew, and has other services, or the same ones elsewhere: what `services` gives now."""
+        await self.disconnect()
+        server = self.device.gatt_server
+        server.attributes.clear()
+        server.services.clear()
+        server.attributes_by_handle.clear()
+        self.device.add_default_services()
+        self._add_services()
+
     async def set_battery(self, percent: int) -> None:
         """How full its battery is, told to whoever asked to be told."""
         self._battery.value = bytes(BatteryLevel(percent))
@@ -146,11 +157,20 @@ class Peripheral:
             gatt.Characteristic(_uuid(number), properties, gatt.Characteristic.READABLE, b"")
         )
 
-    def control_point(self, number: int | str, value: att.AttributeValue, *, readable: bool) -> gatt.Characteristic:
-        """A characteristic that is written to and answers by indications."""
+    def control_point(
+        self, number: int | str, written: Callable[[bytes], None], content: bytes | None = None
+    ) -> gatt.Characteristic:
+        """A characteristic that is written to and answers by indications; `content` is what there is to read in it."""
         properties = gatt.Characteristic.Properties.WRITE | gatt.Characteristic.Properties.INDICATE
-        if readable:
+        if content is not None:
             properties |= gatt.Characteristic.Properties.READ
+
+        def write(_connection: Any, data: bytes) -> None:
+            if self.write_error is not None:
+                raise att.ATT_Error(self.write_error)
+            written(data)
+
+        value = att.AttributeValue(read=lambda _: content or b"", write=write)
         return self._with_guarded_subscription(
             gatt.Characteristic(_uuid(number), properties, self._permissions(), value)
         )
@@ -160,9 +180,15 @@ class Peripheral:
         return gatt.Service(_uuid(number), list(characteristics))
 
     async def notify(self, characteristic: gatt.Characteristic, frame: bytes) -> None:
-        """Send a frame to whoever listens, with the faults that befall it."""
+        """Send a frame, with the faults that befall it, if somebody listens."""
+        if not self.device.gatt_server.subscribers.get(self.connection, {}).get(characteristic.handle):
+            return
         for one in self.faults.frames(frame):
             await self.device.notify_subscribers(characteristic, one)
+        if self.faults.link_breaks:
+            self.faults.link_breaks = False
+            await asyncio.sleep(0.01)  # what was sent is on its way through two controllers
+            self.controller.break_links()
 
     def answer(self, characteristic: gatt.Characteristic, answer: bytes) -> None:
         """Indicate an answer, after what is being done now."""
@@ -175,6 +201,17 @@ class Peripheral:
         self._tasks.add(task)
         task.add_done_callback(self._done)
         return task
+
+    def while_connected(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Likewise, until the link ends."""
+        task = self.spawn(work)
+        self._while_connected.add(task)
+        task.add_done_callback(self._while_connected.discard)
+        return task
+
+    def _add_services(self) -> None:
+        self.device.add_services(self._standard_services())
+        self.device.add_services(self.services())
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -231,12 +268,12 @@ class Peripheral:
         self.connection = connection
         self.connections += 1
         connection.on(connection.EVENT_DISCONNECTION, self._disconnected)
-        self._playing = self.spawn(self.play())
+        self.while_connected(self.play())
 
     def _disconnected(self, _reason: int) -> None:
         self.connection = None
-        if self._playing is not None:
-            self._playing.cancel()
+        for task in self._while_connected:
+            task.cancel()
         self.spawn(self._advertise())
 
     def _pairing(self, _connection: Any) -> PairingConfig:
