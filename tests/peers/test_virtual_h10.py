@@ -21,7 +21,7 @@ from firmware_bridge.chunk import NS_PER_S
 from firmware_bridge.codecs import polar_pmd
 from firmware_bridge.codecs.polar_pmd import PmdFrame, PmdType
 from firmware_bridge.codecs.polar_pmd_control import PmdOffers
-from firmware_bridge.codecs.polar_pmd_samples import ecg_uv
+from firmware_bridge.codecs.polar_pmd_samples import counts
 from firmware_bridge.emulator import Air, DeviceTime, FrameFault, Played, PolarH10
 from firmware_bridge.emulator.polar_h10 import SWITCHED_ON_NS
 
@@ -64,7 +64,7 @@ def fast(air: Air, **more: Any) -> PolarH10:
 
 
 def samples(frames: list[bytes]) -> list[int]:
-    return [int(uv) for frame in frames for uv in ecg_uv(PmdFrame.from_bytes(frame))[:, 0]]
+    return [int(uv) for frame in frames for uv in counts(PmdFrame.from_bytes(frame))[:, 0]]
 
 
 def test_it_offers_and_answers_as_the_worked_examples_do(run: Run) -> None:
