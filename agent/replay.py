@@ -45,10 +45,11 @@ def replay(
 ) -> Iterator[AlertEvent]:
     """The alert events of one or more recordings, each a patient of its own, side by side in the same ticks.
 
-    A recording is a WFDB record, or a `.csv` file of glucose readings (agent.ingest.glucose_csv), of which a tick takes
-    one. `speed` None is as fast as it can, 1 real time. `watch` is shown all that is observed. `chunks_of` cuts a
-    record in its own way. Raises agent.ingest.wfdb.RecordError or OSError on one that cannot be read, ValueError where
-    readings minutes apart are to be played at a speed.
+    A recording is a WFDB record, whose ECG and pulse (PPG, arterial pressure) are streams side by side, or a `.csv`
+    file of glucose readings (agent.ingest.glucose_csv), of which a tick takes one. `speed` None is as fast as it can,
+    1 real time. `watch` is shown all that is observed. `chunks_of` cuts each stream of a record in its own way. Raises
+    agent.ingest.wfdb.RecordError or OSError on one that cannot be read, ValueError where readings minutes apart are to
+    be played at a speed.
     """
     if speed and any(is_glucose(path) for path in records):
         raise ValueError("readings minutes apart are played as fast as can be: leave --speed out")
@@ -61,9 +62,9 @@ def replay(
             persons.append(Person(path.stem, (sensor,), limits or Limits(local=RECORDED)))
             cut.append(file.chunks(sensor))
             continue
-        stream = ecg_of(read_header(path), path.name)
-        persons.append(Person(path.name, (stream.stream,), limits or Limits()))
-        cut.append(chunks_of(path, stream) if chunks_of else record_chunks(path, stream, chunk_s=chunk_s))
+        streams = streams_of(read_header(path), path.name)
+        persons.append(Person(path.name, tuple(one.stream for one in streams), limits or Limits()))
+        cut += [chunks_of(path, one) if chunks_of else record_chunks(path, one, chunk_s=chunk_s) for one in streams]
     engine = Engine(persons, models, mains_hz=mains_hz, watch=watch)
     began_s = time.monotonic()
     for tick, chunks in enumerate(zip_longest(*cut)):
@@ -75,6 +76,12 @@ def replay(
 def is_glucose(path: Path) -> bool:
     """Whether a recording is a file of glucose readings."""
     return path.suffix == ".csv"
+
+
+def streams_of(header: Header, patient: str) -> list[RecordStream]:
+    """A record's ECG and what it holds of the pulse; raises RecordError where it has no ECG."""
+    ecg = ecg_of(header, patient)
+    return [ecg, *(stream for kind, stream in record_streams(header, patient).items() if kind != "ecg")]
 
 
 def ecg_of(header: Header, patient: str, device: str = "replay") -> RecordStream:

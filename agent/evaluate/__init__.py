@@ -15,6 +15,10 @@ def evaluate_command(args: argparse.Namespace) -> int:
         from agent.evaluate.vf import evaluate_vf  # noqa: PLC0415
 
         return evaluate_vf(args)
+    if args.task == "alarms":
+        from agent.evaluate.alarms import evaluate_alarms  # noqa: PLC0415
+
+        return evaluate_alarms(args)
     if args.task == "glucose":
         from agent.evaluate.glucose import evaluate_glucose  # noqa: PLC0415
 
