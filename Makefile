@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test lint types unit test-frame test-bluez mosquitto bench models clean
+.PHONY: demo test lint types unit test-bluez mosquitto bench models clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/.core: pyproject.toml
@@ -32,11 +32,6 @@ unit: $(VENV)/.dev
 
 test-bluez: $(VENV)/.dev ## the Bluetooth of the agent against real BlueZ, in a guest; see docs/development.md
 	$(BIN)/python tests/bluez/guest.py
-
-FRAMES ?= 1000000
-
-test-frame: $(VENV)/.dev ## the C header against the Python codec, over a million random and damaged frames; needs gcc
-	VAGUS_FRAMES=$(FRAMES) $(BIN)/pytest -s --timeout 0 tests/firmware_bridge/test_c_header.py
 
 mosquitto: ## a real broker for the fault tests; where it cannot be had, they are skipped by name
 	@command -v mosquitto >/dev/null || test -x /usr/sbin/mosquitto || deploy/get-mosquitto.sh

@@ -37,6 +37,14 @@ class About:
     firmware: str = ""
 
 
+class RefusedWriteError(Exception):
+    """A write that the device answers with an ATT error of this code."""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+        super().__init__(f"ATT error 0x{code:02x}")
+
+
 class Peripheral:
     """A wearable that advertises while it is switched on and nobody is connected.
 
@@ -82,6 +90,7 @@ class Peripheral:
         self._add_services()
         await self.device.power_on()
         await self._advertise()
+        self.spawn(self.live())
         return self
 
     async def __aexit__(
@@ -100,6 +109,9 @@ class Peripheral:
     def services(self) -> Sequence[gatt.Service]:
         """What it has beside its battery and its name plate."""
         return ()
+
+    async def live(self) -> None:
+        """Do what it does whether or not somebody is connected, until it is switched off."""
 
     async def play(self) -> None:
         """Send, from connection to disconnection, which cancels this."""
@@ -125,6 +137,7 @@ class Peripheral:
     async def forget_bonds(self) -> None:
         """It has been reset, or was paired with somebody else, and knows nobody any more."""
         await self.device.keystore.delete_all()
+        self.device.smp_manager.sessions.clear()  # in which bumble still has the keys
 
     async def update_firmware(self) -> None:
         """It starts anew, and has other services, or the same ones elsewhere: what `services` gives now."""
@@ -143,12 +156,27 @@ class Peripheral:
 
     # What a subclass is made of
 
-    def value(self, number: int | str, content: bytes | att.AttributeValue) -> gatt.Characteristic:
+    def value(self, number: int | str, content: bytes | Callable[[], bytes]) -> gatt.Characteristic:
         """A characteristic that can be read, and tells of changes where it is the battery's."""
         properties = gatt.Characteristic.Properties.READ
         if number == _BATTERY_LEVEL:
             properties |= gatt.Characteristic.Properties.NOTIFY
-        return gatt.Characteristic(_uuid(number), properties, self._permissions(), content)
+        held = content if isinstance(content, bytes) else att.AttributeValue(read=lambda _: content())
+        return gatt.Characteristic(_uuid(number), properties, self._permissions(), held)
+
+    def setting(
+        self, number: int | str, content: Callable[[], bytes], written: Callable[[bytes], None]
+    ) -> gatt.Characteristic:
+        """A characteristic that is read and may be written to."""
+        properties = gatt.Characteristic.Properties.READ | gatt.Characteristic.Properties.WRITE
+        value = att.AttributeValue(read=lambda _: content(), write=lambda _, data: self._write(written, data))
+        return gatt.Characteristic(_uuid(number), properties, self._permissions(), value)
+
+    def sink(self, number: int | str, written: Callable[[bytes], None]) -> gatt.Characteristic:
+        """A characteristic that is only written to, and does not say whether that went well."""
+        value = att.AttributeValue(read=lambda _: b"", write=lambda _, data: written(data))
+        properties = gatt.Characteristic.Properties.WRITE_WITHOUT_RESPONSE
+        return gatt.Characteristic(_uuid(number), properties, self._permissions(), value)
 
     def source(self, number: int | str, *, indicates: bool = False) -> gatt.Characteristic:
         """A characteristic that is only listened to."""
@@ -165,12 +193,7 @@ class Peripheral:
         if content is not None:
             properties |= gatt.Characteristic.Properties.READ
 
-        def write(_connection: Any, data: bytes) -> None:
-            if self.write_error is not None:
-                raise att.ATT_Error(self.write_error)
-            written(data)
-
-        value = att.AttributeValue(read=lambda _: content or b"", write=write)
+        value = att.AttributeValue(read=lambda _: content or b"", write=lambda _, data: self._write(written, data))
         return self._with_guarded_subscription(
             gatt.Characteristic(_uuid(number), properties, self._permissions(), value)
         )
@@ -217,6 +240,14 @@ class Peripheral:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._failures.append(error)
+
+    def _write(self, written: Callable[[bytes], None], data: bytes) -> None:
+        if self.write_error is not None:
+            raise att.ATT_Error(self.write_error)
+        try:
+            written(data)
+        except RefusedWriteError as error:
+            raise att.ATT_Error(error.code) from None
 
     def _permissions(self) -> int:
         both = gatt.Characteristic.READABLE | gatt.Characteristic.WRITEABLE

@@ -24,7 +24,7 @@ from firmware_bridge.codecs.polar_pmd_control import (
     PmdStopped,
     values_of,
 )
-from firmware_bridge.codecs.polar_pmd_samples import ecg_frame
+from firmware_bridge.codecs.polar_pmd_samples import ecg_frame, frame_of
 from firmware_bridge.emulator.air import Air
 from firmware_bridge.emulator.device_time import NS_PER_S, DeviceTime
 from firmware_bridge.emulator.heart_rate_strap import HEART_RATE, HeartRateStrap
@@ -40,12 +40,8 @@ _ACC_RAW_16_BIT = 1
 _ACC_RATES_HZ = (25, 50, 100, 200)
 
 
-def _acc_frame(last_ns: int, counts: Counts) -> PmdFrame:
-    return PmdFrame(PmdType.ACC, last_ns, _ACC_RAW_16_BIT, counts.astype("<i2").tobytes())
-
-
-def _ecg_frame(last_ns: int, counts: Counts) -> PmdFrame:
-    return ecg_frame(last_ns, counts)
+def _acc_frame(last_ns: int, mg: Counts) -> PmdFrame:
+    return frame_of(PmdType.ACC, last_ns, mg, _ACC_RAW_16_BIT)
 
 
 @dataclass(slots=True)
@@ -76,7 +72,7 @@ class PolarH10(HeartRateStrap):
         super().__init__(air, address, About(name, "Polar Electro Oy", "H10", "5.0.0"), **more)
         self._measurements = {
             PmdType.ECG: _Measurement(
-                ecg_uv or Repeated(np.zeros(ECG_HZ)), ECG_SAMPLES, _ecg_frame, _offers([ECG_HZ], 14)
+                ecg_uv or Repeated(np.zeros(ECG_HZ)), ECG_SAMPLES, ecg_frame, _offers([ECG_HZ], 14)
             ),
             PmdType.ACC: _Measurement(
                 Repeated([[0, 0, 1000]]), ACC_SAMPLES, _acc_frame, (*_offers(_ACC_RATES_HZ, 16), _range(2, 4, 8))
