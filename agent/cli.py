@@ -54,6 +54,12 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 (one line an option)
     check.add_argument("--json", action="store_true")
     check.set_defaults(call=_check)
 
+    scan = commands.add_parser("scan", help="which wearables are near by, and the lines of config that take them in")
+    scan.add_argument("--seconds", type=_positive, default=10.0, metavar="S", help="listen for so long (default 10)")
+    scan.add_argument("--adapter", metavar="NAME", help="such as hci1 (default: the first one)")
+    scan.add_argument("--json", action="store_true")
+    scan.set_defaults(call=_scan)
+
     replay = commands.add_parser(
         "replay", help="print the alerts of recordings: WFDB records, or glucose readings in a CSV file"
     )
@@ -190,6 +196,12 @@ def _check(args: argparse.Namespace) -> int:
     from agent.config import check_command
 
     return check_command(args)
+
+
+def _scan(args: argparse.Namespace) -> int:
+    from agent.scan import scan_command
+
+    return scan_command(args)
 
 
 def _replay(args: argparse.Namespace) -> int:

@@ -22,7 +22,6 @@ _NO_SERVICE = "its service bluetoothd does not run"
 _OFF = "it is switched off"
 _NOT_AVAILABLE: dict[str, tuple[RadioFault, str]] = {
     "POWERED_OFF": ("off", _OFF),
-    "NO_BLUETOOTH": ("absent", f"there is none, or {_NO_SERVICE}"),
     "NO_BLE_CENTRAL_ROLE": ("absent", "it knows no Bluetooth LE"),
 }
 """By bleak's reasons."""
@@ -44,7 +43,7 @@ def radio_error(error: Exception, what: str) -> RadioError:
         return error
     known: tuple[RadioFault, str] | None = None
     if isinstance(error, BleakBluetoothNotAvailableError):
-        known = _NOT_AVAILABLE.get(error.reason.name)
+        known = _NOT_AVAILABLE.get(error.reason.name, ("absent", f"there is none that can be used: {error.args[0]}"))
     elif isinstance(error, BleakDBusError):
         known = _BY_DBUS_ERROR.get(error.dbus_error.rpartition(".")[2])
     elif isinstance(error, FileNotFoundError):

@@ -40,6 +40,8 @@ class Sighting:
     """What a connection is made with; of use only while fresh."""
     bonded: bool | None = None
     """Whether there is a bond with it; None: not known before it is spoken with."""
+    changes_address: bool = False
+    """Whether this address is one of those that change every few minutes, as far as is known."""
 
 
 class Backend(Protocol):
@@ -187,13 +189,17 @@ def _sighting(device: BLEDevice, data: AdvertisementData, at_s: float) -> Sighti
         frozenset(service.lower() for service in data.service_uuids),
         frozenset(data.manufacturer_data),
     )
-    return Sighting(device.address.upper(), advertisement, data.rssi, at_s, device, _bonded(device))
+    held = device.details.get("props") if isinstance(device.details, dict) else None  # BlueZ's
+    bonded = bool(held.get("Paired")) if isinstance(held, dict) else None
+    return Sighting(device.address.upper(), advertisement, data.rssi, at_s, device, bonded, _changes_address(device))
 
 
-def _bonded(device: BLEDevice) -> bool | None:
-    """As BlueZ has it."""
-    held = device.details.get("props") if isinstance(device.details, dict) else None
-    return bool(held.get("Paired")) if isinstance(held, dict) else None
+def _changes_address(device: BLEDevice) -> bool:
+    """Whether its address is random and private: the two highest bits are 01 then (Core Specification 6.B.1.3)."""
+    if isinstance(device.details, dict):
+        is_random = device.details.get("props", {}).get("AddressType") == "random"
+        return is_random and int(device.address[:2], 16) >> 6 == 1
+    return bool(getattr(device.details, "is_resolvable", False))
 
 
 @asynccontextmanager

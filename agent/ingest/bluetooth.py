@@ -27,9 +27,12 @@ def bluetooth_source(
 
 
 def chosen_backend(
-    wearables: Sequence[BleConfig], state_dir: Path | None, environ: Mapping[str, str]
+    wearables: Sequence[BleConfig], state_dir: Path | None, environ: Mapping[str, str] = os.environ
 ) -> Backend | None:
-    """The backend that VAGUS_BLUETOOTH names, with its bonds in `state_dir`; None: the platform's own is used."""
+    """The backend that VAGUS_BLUETOOTH names, with its bonds in `state_dir`; None: the platform's own is used.
+
+    Raises BluetoothSettingError.
+    """
     setting = environ.get(VARIABLE)
     if not setting:
         return None
