@@ -9,7 +9,8 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from agent.config_limit_schema import LIMITS
-from agent.config_schema import SOURCES, AgentTable, HistoryTable, MqttTable, OutboxTable, PatientTable, Table
+from agent.config_schema import AgentTable, HistoryTable, MqttTable, OutboxTable, PatientTable, Table
+from agent.config_source_schema import SOURCES
 
 _INTRODUCTION = """\
 # The config
@@ -19,8 +20,8 @@ File names are relative to the config's own folder; `~` is the home folder. Unkn
 Secrets are never in the config: a password stands in a file of its own or in an environment variable.
 Whole examples: [one person](../examples/one-person.toml), [a ward](../examples/ward.toml).
 
-This page is written by `python -m agent.config_page`; change the descriptions in `agent/config_schema.py` and
-`agent/config_limit_schema.py`.
+This page is written by `python -m agent.config_page`; change the descriptions in `agent/config_schema.py`,
+`agent/config_source_schema.py` and `agent/config_limit_schema.py`.
 """
 
 _SIMPLE = {datetime: "date and time", str: "text", int: "whole number", float: "number", bool: "true or false"}

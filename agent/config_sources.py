@@ -12,10 +12,10 @@ from agent.config_ble import BleConfig, read_ble
 from agent.config_faults import did_you_mean, shown
 from agent.config_lines import Path as KeyPath
 from agent.config_reader import TableReader
-from agent.config_schema import (
+from agent.config_schema import Format
+from agent.config_source_schema import (
     SOURCES,
     BleSourceTable,
-    Format,
     MqttSourceTable,
     NightscoutSourceTable,
     WfdbSourceTable,
