@@ -1,4 +1,7 @@
-"""PLX Continuous Measurement (0x2A5F): oxygen saturation and pulse rate of a pulse oximeter."""
+"""PLX Continuous and Spot-Check Measurement (0x2A5F, 0x2A5E): oxygen saturation and pulse rate of a pulse oximeter.
+
+The continuous one is verified against worked bytes; the spot check is laid out as the profile has it.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from enum import IntFlag
 
 from firmware_bridge.chunk import DecodeError
 from firmware_bridge.codecs.bluetooth_bytes import ByteReader, check_range
+from firmware_bridge.codecs.bluetooth_date_time import DateTime
 from firmware_bridge.codecs.bluetooth_medfloat import Sfloat
 
 
@@ -18,6 +22,16 @@ class OximeterFlag(IntFlag):
     MEASUREMENT_STATUS = 4
     DEVICE_STATUS = 8
     PULSE_AMPLITUDE = 16
+
+
+class SpotCheckFlag(IntFlag):
+    """Which optional fields a spot check has, and whether its time can be believed."""
+
+    TIME = 1
+    MEASUREMENT_STATUS = 2
+    DEVICE_STATUS = 4
+    PULSE_AMPLITUDE = 8
+    CLOCK_NOT_SET = 16
 
 
 class OximeterMeasurementStatus(IntFlag):
@@ -120,6 +134,59 @@ class Oximetry:
             None if measurement is None else OximeterMeasurementStatus(measurement),
             None if device is None else OximeterDeviceStatus(device),
             None if amplitude is None else Sfloat(amplitude),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SpotCheck:
+    """One reading taken on purpose; `bytes(s)` and `SpotCheck.from_bytes` are each other's inverse, byte for byte."""
+
+    normal: Saturation
+    time: DateTime | None = None
+    """On the oximeter's own clock."""
+    measurement_status: OximeterMeasurementStatus | None = None
+    device_status: OximeterDeviceStatus | None = None
+    pulse_amplitude: Sfloat | None = None
+    clock_not_set: bool = False
+    """Whether the oximeter does not know the time."""
+
+    def __post_init__(self) -> None:
+        check_range("measurement status", self.measurement_status or 0, 0, 0xFFFF)
+        check_range("device status", self.device_status or 0, 0, 0xFF_FFFF)
+
+    def __bytes__(self) -> bytes:
+        status, device = self.measurement_status, self.device_status
+        parts = {
+            SpotCheckFlag.TIME: self.time,
+            SpotCheckFlag.MEASUREMENT_STATUS: None if status is None else status.to_bytes(2, "little"),
+            SpotCheckFlag.DEVICE_STATUS: None if device is None else device.to_bytes(3, "little"),
+            SpotCheckFlag.PULSE_AMPLITUDE: self.pulse_amplitude,
+        }
+        flags = SpotCheckFlag.CLOCK_NOT_SET * self.clock_not_set
+        flags += sum(flag for flag, part in parts.items() if part is not None)
+        body = b"".join(bytes(part) for part in parts.values() if part is not None)
+        return bytes([flags]) + bytes(self.normal) + body
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> SpotCheck:
+        """The measurement that `data`, all of it, is; raises DecodeError."""
+        reader = ByteReader(data)
+        flags = reader.unsigned(1, "flags")
+        if flags & ~0x1F:
+            raise DecodeError(f"flags 0x{flags:02x} have bits this profile does not know", 0)
+        normal = _saturation(reader, "SpO2 and pulse rate")
+        time = DateTime.from_bytes(reader.take(DateTime.SIZE, "time"), 5) if flags & SpotCheckFlag.TIME else None
+        measurement = reader.unsigned(2, "measurement status") if flags & SpotCheckFlag.MEASUREMENT_STATUS else None
+        device = reader.unsigned(3, "device status") if flags & SpotCheckFlag.DEVICE_STATUS else None
+        amplitude = reader.unsigned(2, "pulse amplitude") if flags & SpotCheckFlag.PULSE_AMPLITUDE else None
+        reader.finish("the measurement")
+        return cls(
+            normal,
+            time,
+            None if measurement is None else OximeterMeasurementStatus(measurement),
+            None if device is None else OximeterDeviceStatus(device),
+            None if amplitude is None else Sfloat(amplitude),
+            bool(flags & SpotCheckFlag.CLOCK_NOT_SET),
         )
 
 

@@ -7,7 +7,7 @@ from functools import cache
 from importlib.metadata import entry_points
 
 from firmware_bridge.clock import Arrival
-from firmware_bridge.devices import cgm, heart_rate_strap, own_firmware, polar
+from firmware_bridge.devices import cgm, glucose_meter, heart_rate_strap, own_firmware, oximeter, polar, thermometer
 from firmware_bridge.devices.profile import Advertisement, Offer, Option, OptionValue, Profile, uuid16
 from firmware_bridge.devices.session import (
     DeviceRefusedError,
@@ -25,6 +25,9 @@ BUILT_IN: tuple[Profile, ...] = (
     polar.OH1,
     heart_rate_strap.PROFILE,
     cgm.PROFILE,
+    glucose_meter.PROFILE,
+    oximeter.PROFILE,
+    thermometer.PROFILE,
     own_firmware.PROFILE,
 )
 ENTRY_POINTS = "vagus.devices"

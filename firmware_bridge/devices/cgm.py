@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 
 from firmware_bridge.chunk import NS_PER_S, DecodeError, Stream
 from firmware_bridge.clock import Arrival
@@ -22,7 +21,6 @@ from firmware_bridge.codecs.bluetooth_cgm_readings import SensorNotice
 from firmware_bridge.codecs.bluetooth_cgm_session_run import CgmSessionRun
 from firmware_bridge.codecs.bluetooth_cgm_session_start import CgmSessionStart
 from firmware_bridge.codecs.bluetooth_cgm_status import CgmStatus
-from firmware_bridge.codecs.bluetooth_date_time import DateTime
 from firmware_bridge.devices.assigned_numbers import (
     CGM_FEATURE,
     CGM_MEASUREMENT,
@@ -35,18 +33,13 @@ from firmware_bridge.devices.assigned_numbers import (
 from firmware_bridge.devices.notice_board import NoticeBoard
 from firmware_bridge.devices.profile import Offer, Option, OptionValue, Profile
 from firmware_bridge.devices.session import DeviceRefusedError, Emit, Heard, Link, LinkError, Notice
+from firmware_bridge.devices.wall_clock import ZONE, now_as_date_time, quarters_of
 
 SILENCE_S = 10.0
 """Nothing for so long while something is being fetched: it does not come."""
 MAX_EARLY = 64
 """Notifications kept while a connection begins."""
 INTERVALS_S = (60.0, 120.0, 180.0, 300.0, 600.0, 900.0)
-ZONES = (
-    "", "-12:00", "-11:00", "-10:00", "-09:30", "-09:00", "-08:00", "-07:00", "-06:00", "-05:00", "-04:00", "-03:30",
-    "-03:00", "-02:30", "-02:00", "-01:00", "+00:00", "+01:00", "+02:00", "+03:00", "+03:30", "+04:00", "+04:30",
-    "+05:00", "+05:30", "+05:45", "+06:00", "+06:30", "+07:00", "+08:00", "+08:45", "+09:00", "+09:30", "+10:00",
-    "+10:30", "+11:00", "+12:00", "+12:45", "+13:00", "+13:45", "+14:00",
-)  # fmt: skip
 
 GLUCOSE = Offer("glucose", "cgm", interval_s=300.0, interval_option="interval_s")
 
@@ -66,7 +59,7 @@ class CgmSession:
         """`now_s`: UTC seconds since 1970, told to a sensor that knows no time."""
         self._emit, self._now_s, self._silence_s = emit, now_s, silence_s
         self._order = AnnunciationOrder(options["annunciation_order"])
-        self._zone_quarters = _quarters(str(options["zone"]))
+        self._zone_quarters = quarters_of(str(options[ZONE.name]))
         stream = streams[GLUCOSE.channel]
         self._collector = CgmCollector(
             stream,
@@ -134,10 +127,9 @@ class CgmSession:
         status = CgmStatus.from_bytes(await link.read(CGM_STATUS), self._order)
         if self._is_known(sent) and not status.calibration & SensorCalibration.TIME_SYNC_REQUIRED:
             return sent
-        now = datetime.fromtimestamp(self._now_s(), UTC)
-        local = DateTime(now.year, now.month, now.day, now.hour, now.minute, now.second)
+        now = CgmSessionStart(now_as_date_time(self._now_s()), 0, 0, secured=secured)
         try:
-            await link.write(CGM_SESSION_START, bytes(CgmSessionStart(local, 0, 0, secured=secured)))
+            await link.write(CGM_SESSION_START, bytes(now))
         except LinkError as error:
             if error.fault != "refused":
                 raise
@@ -233,15 +225,6 @@ def _true_of(facts: Mapping[str, bool]) -> str:
     return "; ".join(words for words, true in facts.items() if true)
 
 
-def _quarters(zone: str) -> int | None:
-    """Quarters of an hour east of UTC; None for an empty text."""
-    if not zone:
-        return None
-    hours, _, minutes = zone[1:].partition(":")
-    quarters = 4 * int(hours) + int(minutes) // 15
-    return -quarters if zone[0] == "-" else quarters
-
-
 PROFILE = Profile(
     id="cgm",
     name="Continuous glucose sensor",
@@ -261,11 +244,6 @@ PROFILE = Profile(
             "In which order it sends the octets that say how it is; makers differ.",
             tuple(order.value for order in AnnunciationOrder),
         ),
-        Option(
-            "zone",
-            "",
-            "Its clock's distance from UTC, daylight saving included, for a sensor that knows no time zone.",
-            ZONES,
-        ),
+        ZONE,
     ),
 )
