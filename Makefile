@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test lint types unit test-bluez mosquitto bench models clean
+.PHONY: demo test lint types unit test-bluez mosquitto test-home-assistant bench models clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/.core: pyproject.toml
@@ -36,6 +36,14 @@ test-bluez: $(VENV)/.dev ## the Bluetooth of the agent against real BlueZ, in a 
 mosquitto: ## a real broker for the fault tests; where it cannot be had, they are skipped by name
 	@command -v mosquitto >/dev/null || test -x /usr/sbin/mosquitto || deploy/get-mosquitto.sh
 
+HOME_ASSISTANT := .home-assistant
+HASS_PYTHON ?= python3.13
+
+test-home-assistant: $(VENV)/.dev mosquitto ## install a real Home Assistant (2025.4, needs Python 3.13) and show it the devices
+	@test -x $(HOME_ASSISTANT)/bin/hass || $(HASS_PYTHON) -m venv $(HOME_ASSISTANT)
+	$(HOME_ASSISTANT)/bin/python -m pip install --quiet homeassistant==2025.4.4 paho-mqtt==2.1.0 home-assistant-frontend==20250411.0
+	VAGUS_HOME_ASSISTANT=$(CURDIR)/$(HOME_ASSISTANT)/bin/hass $(BIN)/pytest tests/home_assistant
+
 bench: $(VENV)/.core
 	$(BIN)/vagus bench
 
@@ -48,4 +56,4 @@ models: $(VENV)/.dev ## make every pack anew from the recordings in DATA=DIR, wh
 	for pack in $(PACKS); do $(BIN)/python -m models.training.$$pack --data $(DATA) || exit 1; done
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) $(HOME_ASSISTANT) build dist *.egg-info

@@ -22,6 +22,7 @@ from agent.config_lines import Path as KeyPath
 from agent.config_reader import TableReader, parse_toml
 from agent.config_schema import AgentTable, Format, HistoryTable, MqttTable, OutboxTable, PatientTable
 from agent.config_sources import MqttSource, NightscoutConfig, SourceConfig, SourceReader, WfdbSource
+from agent.config_uplink import HomeAssistantConfig, HomeAssistantTable
 from agent.time_zone import TimeZoneError, known_zones, local_time
 from agent.tls import TlsFileError, client_context
 from firmware_bridge.chunk import Stream
@@ -34,6 +35,7 @@ __all__ = [
     "Fault",
     "Format",
     "HistoryConfig",
+    "HomeAssistantConfig",
     "Limits",
     "MqttConfig",
     "MqttSource",
@@ -124,6 +126,7 @@ class Config:
     patients: tuple[PatientConfig, ...]
     outbox: OutboxConfig = field(default_factory=OutboxConfig)
     history: HistoryConfig = field(default_factory=HistoryConfig)
+    home_assistant: HomeAssistantConfig = field(default_factory=HomeAssistantConfig)
 
 
 def load_config(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
@@ -190,7 +193,7 @@ class _Reader:
         self._local = UTC
 
     def config(self, data: dict[str, Any]) -> Config:
-        known = ("agent", "mqtt", "patient", "outbox", "history")
+        known = ("agent", "mqtt", "patient", "outbox", "history", "home_assistant")
         for key in data:
             if key not in known:
                 self._read.fault((key,), *unknown_key(key, known))
@@ -200,10 +203,11 @@ class _Reader:
         patients = self._patients(data)
         outbox = self._read.table(OutboxTable, data.get("outbox", {}), ("outbox",))
         history = self._read.table(HistoryTable, data.get("history", {}), ("history",))
+        home_assistant = self._home_assistant(data)
         if self._read.faults or agent is None or mqtt is None or outbox is None or history is None:
             raise ConfigError(self._read.faults)
         kept = HistoryConfig(history.days, history.max_mb)
-        return Config(agent, mqtt, patients, OutboxConfig(outbox.max_mb), kept)
+        return Config(agent, mqtt, patients, OutboxConfig(outbox.max_mb), kept, home_assistant)
 
     def _agent(self, data: dict[str, Any]) -> AgentConfig | None:
         if "agent" not in data:
@@ -226,6 +230,12 @@ class _Reader:
             table.log,
             table.timezone,
         )
+
+    def _home_assistant(self, data: dict[str, Any]) -> HomeAssistantConfig:
+        if "home_assistant" not in data:
+            return HomeAssistantConfig()
+        table = self._read.table(HomeAssistantTable, data["home_assistant"], ("home_assistant",))
+        return HomeAssistantConfig(table.enabled, table.prefix) if table is not None else HomeAssistantConfig()
 
     def _zone(self, name: str) -> LocalTime:
         try:

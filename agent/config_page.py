@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 from agent.config_limit_schema import LIMITS
 from agent.config_schema import AgentTable, HistoryTable, MqttTable, OutboxTable, PatientTable, Table
 from agent.config_source_schema import SOURCES
+from agent.config_uplink import HomeAssistantTable
 
 _INTRODUCTION = """\
 # The config
@@ -21,7 +22,7 @@ Secrets are never in the config: a password stands in a file of its own or in an
 Whole examples: [one person](../examples/one-person.toml), [a ward](../examples/ward.toml).
 
 This page is written by `python -m agent.config_page`; change the descriptions in `agent/config_schema.py`,
-`agent/config_source_schema.py` and `agent/config_limit_schema.py`.
+`agent/config_source_schema.py`, `agent/config_limit_schema.py` and `agent/config_uplink.py`.
 """
 
 _SIMPLE = {datetime: "date and time", str: "text", int: "whole number", float: "number", bool: "true or false"}
@@ -34,6 +35,7 @@ def config_page() -> str:
     parts += [_section(f'[[patient.source]] with type = "{name}"', table) for name, table in SOURCES.items()]
     parts += [_section(f'[[patient.limit]] with rule = "{name}"', table) for name, table in LIMITS.items()]
     parts += [_section("[outbox]", OutboxTable), _section("[history]", HistoryTable)]
+    parts += [_section("[home_assistant]", HomeAssistantTable)]
     return "\n".join(parts)
 
 

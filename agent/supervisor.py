@@ -16,7 +16,7 @@ from contextlib import AsyncExitStack
 
 from agent import __version__
 from agent.alarms.alert import AlertEvent
-from agent.config import BleConfig, Config, MqttConfig, NightscoutConfig, WfdbSource, streams
+from agent.config import BleConfig, Config, MqttConfig, NightscoutConfig, PatientConfig, WfdbSource, streams
 from agent.config import MqttSource as MqttSourceConfig
 from agent.device_alarms import DeviceAlarms
 from agent.engine import Engine
@@ -37,7 +37,9 @@ from agent.mqtt import MqttConnection, Will
 from agent.patient import Person
 from agent.replay import ecg_of
 from agent.standing import Standing, StandingAlarms
-from agent.uplink import outbox_file
+from agent.uplink import discovery, outbox_file
+from agent.uplink.discovery import Discovery
+from agent.uplink.home_assistant import Member, discovery_documents
 from agent.uplink.messages import JSON_TYPE, offline_payload
 from agent.uplink.outbox import Outbox, OutboxError, Outgoing
 from agent.uplink.publisher import Publisher
@@ -132,7 +134,8 @@ class Supervisor:
             resumed = await loop.run_in_executor(self._thread, self._worker.recover, decode)
             log.info("agent %s, vagus %s: %s", self._config.agent.id, __version__, resumed)
             await self._say_what_stands()
-            for connection in (uplink, ingest):
+            home = self._discovery()
+            for connection in (uplink, ingest, home.connection if home else None):
                 if connection is not None:
                     await stack.enter_async_context(connection)
             async with asyncio.TaskGroup() as tasks:
@@ -141,6 +144,7 @@ class Supervisor:
                     tasks.create_task(health.run(STATUS_S), name="health"),
                     tasks.create_task(self._work(uplink, publisher, health), name="worker"),
                     *(tasks.create_task(one.run(self._queue.put)) for one in self._sources(source)),
+                    *([tasks.create_task(home.run(), name="home assistant")] if home else []),
                 ]
                 await self._stopping.wait()
                 log.info("stopping")
@@ -164,6 +168,18 @@ class Supervisor:
         ]
         live: list[Source | None] = [mqtt, self._bluetooth]
         return [*replays, *self._sites, *(source for source in live if source is not None)]
+
+    def _discovery(self) -> Discovery | None:
+        """What Home Assistant is to be told; None where there is nothing to say and nothing to take away."""
+        config, home = self._config, self._config.home_assistant
+        path = config.agent.state_dir / discovery.FILE_NAME
+        worn = {patient.id: _wearables(patient) for patient in config.patients}
+        members = [Member(person, worn[person.id]) for person in self._persons]
+        documents = discovery_documents(self._topics, home.prefix, members) if home.enabled else {}
+        if not documents and not path.exists():
+            return None
+        connection = _connection(config.mqtt, f"{config.mqtt.client_id}-home", clean_start=True)
+        return Discovery(connection, home.prefix, documents, path)
 
     def _hears_mqtt(self) -> bool:
         return any(isinstance(source, MqttSourceConfig) for one in self._config.patients for source in one.sources)
@@ -278,6 +294,11 @@ def _persons(config: Config, expected: Mapping[tuple[str, str], StreamConfig]) -
         ]
         persons.append(Person(patient.id, tuple(belonging), patient.limits, patient.glucose))
     return persons
+
+
+def _wearables(patient: PatientConfig) -> tuple[str, ...]:
+    """Those that the agent itself keeps in touch with, and so knows the battery of."""
+    return tuple(source.device for source in patient.sources if isinstance(source, BleConfig))
 
 
 def _record(patient: str, source: WfdbSource) -> RecordStream:

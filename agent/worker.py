@@ -60,16 +60,8 @@ class Worker:
         self.history = history
         self._personal = PersonalKeeping(engine, history) if history is not None else None
         self.engine, self.outbox, self.topics = engine, outbox, topics
-        persons = [state.person for state in engine.patients.values()]
-        self._summaries = Summaries(
-            topics,
-            {
-                person.id: Watched(
-                    *(f"{one.device}/{one.channel}" if one else None for one in (person.ecg, person.cgm))
-                )
-                for person in persons
-            },
-        )
+        watched = {name: Watched.of(patient.person) for name, patient in engine.patients.items()}
+        self._summaries = Summaries(topics, watched)
         self._wall = wall
         self._decode: Decode = _decode_nothing
         self._journalled: Counter[str] = Counter()

@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError
 
 from agent.alarms.alert import AlertEvent, Category, Phase, Priority
 from agent.alarms.states import of_glucose
+from agent.patient import Person
 from agent.uplink.evidence import Model, rfc3339
 from agent.uplink.messages import JSON_TYPE, RESEARCH_NOTE, outgoing_priority
 from agent.uplink.outbox import Outgoing
@@ -68,6 +69,10 @@ class Watched:
 
     ecg: str | None = None
     cgm: str | None = None
+
+    @classmethod
+    def of(cls, person: Person) -> Watched:
+        return cls(*(f"{one.device}/{one.channel}" if one is not None else None for one in (person.ecg, person.cgm)))
 
 
 class Summaries:
