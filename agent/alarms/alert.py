@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -38,7 +39,52 @@ class Phase(StrEnum):
     CONTINUE = "continue"
     """Still on, said again: after a snooze, after a restart, or when a stream reported late has caught up with now."""
     UPDATE = "update"
+    """It changed: late data said that it was over for a while; somebody acknowledged, paused or judged it."""
+    ESCALATE = "escalate"
+    """Nobody has acknowledged it in time."""
+    DE_ESCALATE = "de-escalate"
+    """Somebody has, after that."""
     END = "end"
+
+
+class State(StrEnum):
+    """How it stands with an alarm after an event."""
+
+    ACTIVE = "active"
+    LATCHED = "latched"
+    """The condition is over, and nobody has acknowledged that it was there."""
+    INACTIVE = "inactive"
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Who did something, and when."""
+
+    by: str
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What somebody says of an alert after looking."""
+
+    word: Literal["true", "false", "not_actionable"]
+    note: str
+    by: str
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Attended:
+    """What people have done about an alarm, as it stands after an event."""
+
+    state: State
+    acknowledged: Mark | None = None
+    paused: Mark | None = None
+    """Who asked not to hear it, and until when."""
+    escalation: int = 0
+    """How often it was escalated."""
+    verdict: Verdict | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +185,8 @@ class AlertEvent:
     evidence: Evidence | None = None
     until_ns: int | None = None
     """Of one that ended: when that was, where it is earlier than `at_ns`."""
+    attended: Attended | None = None
+    """None in a replay, where nobody is there to do anything."""
 
 
 def alert_id(patient: str, rule: str, onset_ns: int) -> str:
