@@ -171,6 +171,7 @@ class MqttConnection:
         expiry_s: int | None = None,
         content_type: str | None = None,
         user_properties: Sequence[tuple[str, str]] = (),
+        correlation: bytes | None = None,
     ) -> asyncio.Future[PublishResult]:
         """Send now; the future is resolved by the PUBACK. Messages sent so leave in the order of the calls."""
         result: asyncio.Future[PublishResult] = self._loop.create_future()
@@ -183,7 +184,7 @@ class MqttConnection:
             return result
         properties = None
         if self._status.protocol == "5":
-            properties = _publish_properties(expiry_s, content_type, user_properties)
+            properties = _publish_properties(expiry_s, content_type, user_properties, correlation)
         self._waiting.append(_Waiting(topic, payload, qos, retain, properties, result))
         self._send_waiting()
         return result
@@ -331,6 +332,8 @@ class MqttConnection:
                 user_properties=tuple(getattr(properties, "UserProperty", ())),
                 mid=incoming.mid,
                 connection_number=self._connection_number,
+                response_topic=getattr(properties, "ResponseTopic", None),
+                correlation=getattr(properties, "CorrelationData", None),
             )
         )
         self._arrived.set()
@@ -423,9 +426,12 @@ class MqttConnection:
 
 
 def _publish_properties(
-    expiry_s: int | None, content_type: str | None, user_properties: Sequence[tuple[str, str]]
+    expiry_s: int | None,
+    content_type: str | None,
+    user_properties: Sequence[tuple[str, str]],
+    correlation: bytes | None,
 ) -> Properties | None:
-    if expiry_s is None and content_type is None and not user_properties:
+    if expiry_s is None and content_type is None and not user_properties and correlation is None:
         return None
     properties = new_properties(PacketTypes.PUBLISH)
     if expiry_s is not None:
@@ -434,4 +440,6 @@ def _publish_properties(
         properties.ContentType = content_type
     if user_properties:
         properties.UserProperty = list(user_properties)
+    if correlation is not None:
+        properties.CorrelationData = correlation
     return properties

@@ -50,6 +50,9 @@ class Message:
     mid: int
     connection_number: int
     """Which connection it came over: an acknowledgement is only good on that one."""
+    response_topic: str | None = None
+    """Where an answer is wanted (MQTT 5), and with what in it to be told by."""
+    correlation: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

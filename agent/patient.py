@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field, replace
 
-from agent.alarms.alert import AlertEvent, Asked, Evidence, EvidenceBeat, EvidencePrediction
+from agent.alarms.alert import AlertEvent, Asked, Category, Evidence, EvidenceBeat, EvidencePrediction
 from agent.alarms.glucose import fresh_ns
 from agent.alarms.glucose_settings import GlucoseSettings
 from agent.alarms.limits import GLUCOSE_RULES, Limits
@@ -21,7 +21,7 @@ from agent.alarms.observation import (
 )
 from agent.alarms.rule import Rule
 from agent.alarms.rules import rhythm_rules, signal_rules
-from agent.alarms.states import AlarmStates, of_anything_else, of_glucose, of_glucose_sensor
+from agent.alarms.states import AlarmStates, of_anything_else, of_glucose, of_glucose_sensor, urgency
 from agent.glucose_state import GlucoseState
 from agent.signal.outlook import Glucose, Outlook
 from agent.signal.track import STRIP_S, EcgTrack
@@ -31,6 +31,8 @@ from firmware_bridge.chunk import NS_PER_S, Chunk, Gap, Stream
 EXPLAINED_BEATS = 8
 """Of the last so many beats that were not normal it is kept what the model saw: a run of ventricular ones and more."""
 
+
+_OF_THE_SIGNAL = ("lead_off", "poor_signal")
 
 JUDGED_BY = {
     "ventricular_tachycardia": "beat",
@@ -163,6 +165,17 @@ class PatientState:
         if believed_ns is not None:
             events += self.states.caught_up(believed_ns, now_ns, of_glucose)
         return events
+
+    def is_fresh(self, rule: str, now_ns: int) -> bool:
+        """Whether the data that a rule rests on is of now; what it says of silence always is."""
+        ecg, cgm = (None if one is None else self.streams[one.key] for one in (self.person.ecg, self.person.cgm))
+        if of_glucose(rule):
+            believed_ns = self.glucose.believed_ns if self.glucose is not None else None
+            return cgm is not None and believed_ns is not None and now_ns - believed_ns <= self.fresh_ns(cgm.stream)
+        if urgency(rule)[0] is Category.TECHNICAL and rule not in _OF_THE_SIGNAL and not of_glucose_sensor(rule):
+            return True
+        state = cgm if of_glucose_sensor(rule) else ecg
+        return state is not None and state.last is not None and now_ns - state.last.end_ns <= self.fresh_ns(state.stream)
 
     def fresh_ns(self, stream: Stream) -> int:
         """How long data of a stream is of now."""

@@ -66,6 +66,10 @@ class StandingAlarms:
         commit(events)
         self._write(after)
 
+    def on(self) -> set[Standing]:
+        """Those that the file names."""
+        return set(self._read())
+
     def _read(self) -> dict[Standing, tuple[int, str]]:
         try:
             kept = json.loads(self._path.read_text(encoding="utf-8"))

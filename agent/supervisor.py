@@ -111,8 +111,9 @@ class Supervisor:
         async with AsyncExitStack() as stack:
             will = Will(self._topics.status, offline_payload(self._config.agent.id), content_type=JSON_TYPE)
             uplink = _connection(mqtt, mqtt.client_id, will=will, clean_start=True)
-            ingest = _connection(mqtt, f"{mqtt.client_id}-in") if self._hears_mqtt() else None
-            source = MqttSource(ingest, self._streams) if ingest else None
+            ingest = _connection(mqtt, f"{mqtt.client_id}-in")
+            filters = (INPUT_FILTER,) if self._hears_mqtt() else ()
+            source = MqttSource(ingest, self._streams, filters=filters, topics=self._topics)
             publisher = Publisher(
                 uplink,
                 self._worker.outbox,
@@ -211,6 +212,10 @@ class Supervisor:
                     health.changed()
             for delivery in deliveries:
                 delivery.ack()
+            for delivery, outcome in self._worker.answers():
+                if delivery.answer is not None:
+                    delivery.answer(outcome.accepted, outcome.words)
+                health.changed()
             if self._worker.unsaved:
                 _send_unsaved(uplink, self._worker.unsaved, sent_unsaved)
                 health.changed()

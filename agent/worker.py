@@ -12,13 +12,17 @@ import pickle
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from agent.alarms.alert import AlertEvent
+from agent.alarms.attention import Manners, Outcome
+from agent.attendance import Attendance
 from agent.engine import Engine
 from agent.history import History
 from agent.ingest.source import Delivery
 from agent.personal_keeping import PersonalKeeping
 from agent.standing import Standing, StandingAlarms, ended, technical
+from agent.uplink.commands import parse_command
 from agent.uplink.messages import alert_messages
 from agent.uplink.outbox import JournalEntry, Outbox, OutboxFull, Outgoing
 from agent.uplink.summary import Summaries, Watched
@@ -51,8 +55,9 @@ class Worker:
         wall: bool,
         standing: StandingAlarms | None = None,
         history: History | None = None,
+        manners: Manners | None = None,
     ) -> None:
-        """`wall`: whether the clock counts; False in a replay, where the newest sample is now.
+        """`wall`: whether the clock counts; False in a replay, where the newest sample is now and nobody is there.
 
         `history` keeps what a report shows; the engine's `watch` must be its `watch`.
         """
@@ -63,6 +68,8 @@ class Worker:
         watched = {name: Watched.of(patient.person) for name, patient in engine.patients.items()}
         self._summaries = Summaries(topics, watched)
         self._wall = wall
+        self.attendance = Attendance([topics.agent, *engine.patients], manners or Manners()) if wall else None
+        self._answers: list[tuple[Delivery, Outcome]] = []
         self._decode: Decode = _decode_nothing
         self._journalled: Counter[str] = Counter()
         self._unsaved: list[Outgoing] = []
@@ -89,7 +96,7 @@ class Worker:
         snapshots, inputs = self._resume()
         kept = self.outbox.recover().alarms
         summaries = self._summaries.resume(kept, seq=self.outbox.seq, boot_id=self.outbox.boot_id)
-        self._commit(summaries, (), {})
+        self._commit([*summaries, *self._resume_attendance(kept)], (), {})
         if not snapshots and not inputs:
             return "nothing to resume"
         self._say_restarted()
@@ -108,6 +115,17 @@ class Worker:
         if self._personal is not None:
             self._personal.resume()
         return resumed, len(recovery.journal)
+
+    def _resume_attendance(self, kept: Mapping[str, bytes]) -> list[Outgoing]:
+        """What people did about alarms; those that nothing bears out any more end, so that none is on for ever."""
+        if self.attendance is None:
+            return []
+        patients = self.engine.patients.values()
+        on = {alarm.alert_id for patient in patients for alarm in patient.states.active.values()}
+        standing = self._standing.on() if self._standing is not None else ()
+        ends = self.attendance.load(kept, on, standing, time.time_ns())
+        self._note(ends)
+        return self._outgoing(ends)
 
     def _restore(self, patient: str, blob: bytes) -> bool:
         engine_state, history_state = _unpacked(blob)
@@ -130,7 +148,7 @@ class Worker:
             text = f"The agent was restarted: not watched for {unwatched_s:.0f} s"
             event = technical(patient.person.id, "agent_restarted", now_ns, text)
             events += [event, ended(event, now_ns, "Watching again"), *patient.states.still_on(now_ns)]
-        self._commit(self._messages(events), (), {})
+        self._commit(self._messages(events, restarted=True), (), {})
 
     def stand(self, wanted: Mapping[Standing, str], now_ns: int) -> None:
         """Alarms on the watching itself that are true from now on, with their texts; those no longer in it end."""
@@ -140,15 +158,16 @@ class Worker:
     def tick(self, deliveries: Sequence[Delivery], now_ns: int | None) -> list[AlertEvent]:
         """Step over what has come, and commit. On return all of it may be acknowledged."""
         chunks = [chunk for delivery in deliveries for chunk in delivery.chunks]
-        events = self._step(chunks, now_ns)
+        events = self._attended(self._step(chunks, now_ns), now_ns)
+        events += self._people(deliveries, now_ns)
         journal = [
             JournalEntry(patient, delivery.topic, delivery.content_type, delivery.payload, now_ns)
             for delivery in deliveries
             for patient in dict.fromkeys(chunk.stream.patient for chunk in delivery.chunks)
             if patient in self.engine.patients
         ]
-        if events or journal or self._unsaved:
-            self._commit(self._messages(events), journal, self._due_snapshots(journal))
+        if events or journal or self._unsaved or self._answers:
+            self._commit(self._outgoing(events), journal, self._due_snapshots(journal))
         if self.history is not None and not self.disk_full and (not events or self.history.waiting > WAITING_ROWS):
             self.history.tick()  # in a tick in which nobody waits to be told of an alarm
             if self._personal is not None:
@@ -207,8 +226,47 @@ class Worker:
         if self.history is not None:
             self.history.note_events(events)
 
-    def _messages(self, events: Sequence[AlertEvent]) -> list[Outgoing]:
+    def answers(self) -> list[tuple[Delivery, Outcome]]:
+        """What became of the commands since the last call: to be told to who asked, now that it is on disk."""
+        answers, self._answers = self._answers, []
+        return answers
+
+    def _people(self, deliveries: Sequence[Delivery], now_ns: int | None) -> list[AlertEvent]:
+        """What people ask, and what is said because nobody came."""
+        commands = [delivery for delivery in deliveries if delivery.command]
+        if self.attendance is None or now_ns is None:
+            self._answers += [(delivery, Outcome(False, "this is a replay")) for delivery in commands]
+            return []
+        is_fresh = partial(self._is_fresh, now_ns)
+        events: list[AlertEvent] = []
+        for delivery in commands:
+            try:
+                command = parse_command(delivery.command, delivery.payload)
+                outcome = self.attendance.ask(command, now_ns, is_fresh)
+            except ValueError as error:
+                outcome = Outcome(False, str(error))
+            log.info("command %s: %s", delivery.command, outcome.words)
+            self._answers.append((delivery, outcome))
+            events += outcome.events
+        return events + self.attendance.advance(now_ns, is_fresh)
+
+    def _is_fresh(self, now_ns: int, subject: str, rule: str) -> bool:
+        patient = self.engine.patients.get(subject)
+        return patient is None or patient.is_fresh(rule, now_ns)
+
+    def _attended(
+        self, events: Sequence[AlertEvent], now_ns: int | None, *, restarted: bool = False
+    ) -> list[AlertEvent]:
+        """The events as the rules have them, with how people stand to them."""
         self._note(events)
+        if self.attendance is None:
+            return list(events)
+        return self.attendance.take(events, time.time_ns() if now_ns is None else now_ns, restarted=restarted)
+
+    def _messages(self, events: Sequence[AlertEvent], *, restarted: bool = False) -> list[Outgoing]:
+        return self._outgoing(self._attended(events, None, restarted=restarted))
+
+    def _outgoing(self, events: Sequence[AlertEvent]) -> list[Outgoing]:
         committed_ns = time.time_ns()
         messages = [
             message
@@ -227,13 +285,18 @@ class Worker:
         self, outgoing: Sequence[Outgoing], journal: Sequence[JournalEntry], snapshots: dict[str, bytes]
     ) -> None:
         """One transaction; with a full disk the watching goes on from memory, and that is said."""
+        people = self.attendance.unsaved() if self.attendance is not None else {}
         try:
-            self.outbox.commit([*self._unsaved, *outgoing], journal, snapshots, self._summaries.unsaved)
+            self.outbox.commit(
+                [*self._unsaved, *outgoing], journal, snapshots, {**self._summaries.unsaved, **people}
+            )
         except OutboxFull as error:
             self._keep_in_memory(outgoing, str(error))
             return
         self._unsaved.clear()
         self._summaries.saved()
+        if self.attendance is not None:
+            self.attendance.saved(people)
         if self.outbox.is_short_of_room and self._disk_full_since_ns is None:
             self._disk_full_since_ns = time.time_ns()
             log.critical("the disk is full: only alerts are kept, in the room set aside for them")

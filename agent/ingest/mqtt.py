@@ -1,15 +1,24 @@
-"""Sensors that publish on MQTT: vagus/v1/in/{device}/{channel}, QoS 1, acknowledged only when on disk."""
+"""Sensors that publish on MQTT, and people who ask something of the agent: QoS 1, acknowledged only when on disk.
+
+Sensors write to vagus/v1/in/{device}/{channel}, people to vagus/v1/{agent}/cmd/{ack,pause,verdict}.
+"""
 
 from __future__ import annotations
 
+import json
+import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 
 from agent.ingest.decoder import Decoder, StreamConfig
 from agent.ingest.source import Delivery
 from agent.mqtt import Message, MqttConnection
-from agent.uplink.topics import INPUT_FILTER
+from agent.uplink.topics import INPUT_FILTER, Topics
 from firmware_bridge.chunk import Chunk
+
+log = logging.getLogger(__name__)
 
 
 class MqttSource:
@@ -25,10 +34,15 @@ class MqttSource:
         streams: Mapping[tuple[str, str], StreamConfig],
         *,
         filters: Sequence[str] = (INPUT_FILTER,),
+        topics: Topics | None = None,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        """`streams`: by (device, channel). `filters`: what to subscribe to, where the broker allows only some."""
+        """`streams`: by (device, channel). `filters`: what to subscribe to, where the broker allows only some.
+
+        `topics`: of the agent that commands are meant for; without them none are heard.
+        """
         self._connection, self._filters, self._clock_ns = connection, filters, clock_ns
+        self._topics = topics
         self.decoder = Decoder(streams)
         self.received = 0
         self.delivered = 0
@@ -42,16 +56,35 @@ class MqttSource:
 
         A broker that denies the subscription is shown in the connection's status, and asked again at every reconnect.
         """
-        for topic_filter in self._filters:
+        for topic_filter in (*self._filters, *((self._topics.commands,) if self._topics else ())):
             self._connection.subscribe_nowait(topic_filter, qos=1)
         async for message in self._connection.messages():
             self.received += 1
+            command = self._topics.parse_command(message.topic) if self._topics else None
+            if command is not None and message.retain:
+                log.warning("a retained %s command is not obeyed: it would come again at every start", command)
+                self._connection.ack(message)
+                continue
+            if command is not None:
+                await deliver(self._command(message, command))
+                continue
             chunks = self.decoder.decode(message.topic, message.content_type, message.payload)
             if not chunks:  # nothing that could become readable by being sent again
                 self._connection.ack(message)
                 continue
             self.delivered += 1
             await deliver(self._delivery(message, chunks))
+
+    def _command(self, message: Message, name: str) -> Delivery:
+        answer = partial(self._answer, message) if message.response_topic else None
+        return replace(self._delivery(message, ()), command=name, answer=answer)
+
+    def _answer(self, message: Message, accepted: bool, words: str) -> None:
+        body = json.dumps({"accepted": accepted, "words": words}).encode()
+        sent = self._connection.publish_nowait(
+            message.response_topic or "", body, content_type="application/json", correlation=message.correlation
+        )
+        sent.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     def _delivery(self, message: Message, chunks: tuple[Chunk, ...]) -> Delivery:
         return Delivery(

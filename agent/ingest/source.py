@@ -23,6 +23,10 @@ class Delivery:
     """Wall clock at which it came in."""
     ack: Callable[[], None]
     """Tell the sender that it is on disk with all it implies. Call on the event loop, in the order of arrival."""
+    command: str = ""
+    """Of what somebody asks of the agent, which holds no chunks: the name of the command."""
+    answer: Callable[[bool, str], None] | None = None
+    """Tell who asks whether it was accepted, and what became of it, in words; None where nobody waits for that."""
 
 
 class Source(Protocol):

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, Field
 
-from agent.alarms.alert import AlertEvent, Category, Phase, Priority
+from agent.alarms.alert import AlertEvent, Attended, Category, Phase, Priority, State
 from agent.uplink.evidence import (
     EvidenceModel,
     ExpectedModel,
@@ -34,6 +34,23 @@ STATUS_PRIORITY = 4
 VITAL_PRIORITY = 5
 
 
+class MarkModel(Model):
+    by: str
+    at: str
+
+
+class PausedModel(Model):
+    by: str
+    until: str
+
+
+class VerdictModel(Model):
+    word: Literal["true", "false", "not_actionable"]
+    note: str = ""
+    by: str
+    at: str
+
+
 class AlertData(Model):
     alert_id: str
     patient: str
@@ -48,6 +65,15 @@ class AlertData(Model):
     text: str
     note: Literal["research software, not a medical device"] = RESEARCH_NOTE
     evidence: EvidenceModel | None = None
+    state: State | None = Field(
+        default=None, description="after this event; latched: over, and not acknowledged; none in a replay"
+    )
+    acknowledged: MarkModel | None = Field(default=None, description="who has seen to it")
+    paused: PausedModel | None = Field(default=None, description="who asked not to hear it: show it, sound nothing")
+    escalation: int | None = Field(
+        default=None, description="how often it was escalated because nobody acknowledged it"
+    )
+    verdict: VerdictModel | None = Field(default=None, description="what somebody says it was worth")
     seq: int | None = Field(
         default=None, description="rises by one with every event of an agent: a hole is a missed event"
     )
@@ -63,7 +89,14 @@ class AlertMessage(Model):
     specversion: Literal["1.0"] = "1.0"
     id: str = Field(description="the same for the same transition, however often it is sent")
     source: str
-    type: Literal["vagus.alert.start", "vagus.alert.continue", "vagus.alert.update", "vagus.alert.end"]
+    type: Literal[
+        "vagus.alert.start",
+        "vagus.alert.continue",
+        "vagus.alert.update",
+        "vagus.alert.escalate",
+        "vagus.alert.de-escalate",
+        "vagus.alert.end",
+    ]
     subject: str = Field(description="the patient's pseudonym")
     time: str
     datacontenttype: Literal["application/json"] = "application/json"
@@ -155,7 +188,7 @@ def alert_messages(
 ) -> list[Outgoing]:
     """The event itself and what it makes of the alarm's retained state.
 
-    What is late never enters the retained state; an end always clears it, since it names this very alarm.
+    What is late never enters the retained state; an end clears it, since it names this very alarm, unless it latches.
     """
     message = _alert_message(event, topics.agent, seq=seq, boot_id=boot_id, committed_ns=committed_ns)
     payload = message.model_dump_json(exclude_none=True).encode()
@@ -164,7 +197,7 @@ def alert_messages(
         topics.event(event.patient), payload, False, priority, None, CLOUD_EVENT_TYPE, "alert", event.alert_id
     )
     state_topic = topics.alarm(event.patient, event.alert_id)
-    if event.phase is Phase.END:
+    if _is_gone(event):
         cleared = Outgoing(state_topic, b"", True, priority, None, None, "alert", event.alert_id)
         return [said, cleared]
     if event.late:
@@ -251,12 +284,32 @@ def _alert_message(
             late=event.late,
             text=event.text,
             evidence=None if event.evidence is None else evidence_model(event.evidence),
+            **_attended(event.attended),
             seq=seq,
             boot_id=boot_id,
             committed_at=None if committed_ns is None else rfc3339(committed_ns),
         ),
     )
     return message if event.evidence is None else _fitting(message)
+
+
+def _is_gone(event: AlertEvent) -> bool:
+    """Whether nothing is left of the alarm after this event."""
+    return event.phase is Phase.END if event.attended is None else event.attended.state is State.INACTIVE
+
+
+def _attended(attended: Attended | None) -> dict[str, Any]:
+    if attended is None:
+        return {}
+    seen, paused, verdict = attended.acknowledged, attended.paused, attended.verdict
+    return {
+        "state": attended.state,
+        "acknowledged": seen and MarkModel(by=seen.by, at=rfc3339(seen.at_ns)),
+        "paused": paused and PausedModel(by=paused.by, until=rfc3339(paused.at_ns)),
+        "escalation": attended.escalation or None,
+        "verdict": verdict
+        and VerdictModel(word=verdict.word, note=verdict.note, by=verdict.by, at=rfc3339(verdict.at_ns)),
+    }
 
 
 def _event_id(event: AlertEvent) -> str:

@@ -269,7 +269,7 @@ class Outbox:
             for entry in journal
             if entry.patient not in snapshots
         ]
-        active = [(alert_id, state) for alert_id, state in alarms.items() if state is not None]
+        kept = [(key, state) for key, state in alarms.items() if state is not None]
         with self._transaction():
             for message in outgoing:
                 self._insert(message, now_ns)
@@ -277,7 +277,7 @@ class Outbox:
             self._db.executemany("DELETE FROM journal WHERE patient = ?", [(patient,) for patient in snapshots])
             self._db.executemany("INSERT OR REPLACE INTO snapshot VALUES (?, ?)", snapshots.items())
             self._db.executemany("DELETE FROM alarm WHERE alert_id = ?", [(key,) for key in alarms])
-            self._db.executemany("INSERT INTO alarm VALUES (?, ?)", active)
+            self._db.executemany("INSERT INTO alarm VALUES (?, ?)", kept)
             self._db.execute("UPDATE meta SET value = ? WHERE key = 'seq'", (self._seq,))
             shed = self._shed() if outgoing else Counter[str]()
         self.dropped += shed

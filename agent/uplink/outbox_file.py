@@ -40,6 +40,7 @@ CREATE TABLE journal (
 );
 CREATE INDEX journal_by_patient ON journal (patient);
 CREATE TABLE snapshot (patient TEXT PRIMARY KEY, state BLOB NOT NULL) WITHOUT ROWID;
+-- What is kept of alarms, each kind under keys of its own; the names are older.
 CREATE TABLE alarm (alert_id TEXT PRIMARY KEY, state BLOB NOT NULL) WITHOUT ROWID;
 """
 

@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 from pydantic import Field, ValidationError
 
-from agent.alarms.alert import AlertEvent, Category, Phase, Priority
+from agent.alarms.alert import AlertEvent, Category, Phase, Priority, State
 from agent.alarms.states import of_glucose
 from agent.patient import Person
 from agent.uplink.evidence import Model, rfc3339
@@ -174,7 +174,8 @@ def families_of(watched: Watched) -> tuple[Family, ...]:
 
 def _change(alarms: dict[str, SummaryAlarm], event: AlertEvent) -> None:
     """What an event makes of the alarms that are on: what is late never enters, an end always takes away."""
-    if event.phase is Phase.END:
+    is_on = event.phase is not Phase.END if event.attended is None else event.attended.state is State.ACTIVE
+    if not is_on:
         alarms.pop(event.alert_id, None)
     elif not event.late:
         alarms[event.alert_id] = SummaryAlarm(

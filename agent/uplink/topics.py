@@ -63,6 +63,16 @@ class Topics:
         return f"{ROOT}/{self.agent}/cmd/{level(name)}"
 
     @property
+    def commands(self) -> str:
+        """Filter for all that is asked of the agent."""
+        return f"{ROOT}/{self.agent}/cmd/+"
+
+    def parse_command(self, topic: str) -> str | None:
+        """The name of the command on a topic; None for any other topic."""
+        before = f"{ROOT}/{self.agent}/cmd/"
+        return topic.removeprefix(before) if topic.startswith(before) else None
+
+    @property
     def everything(self) -> str:
         """Filter for all that the agent says."""
         return f"{ROOT}/{self.agent}/#"

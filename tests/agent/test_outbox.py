@@ -54,14 +54,14 @@ def payloads(box: Outbox, **how: int) -> list[bytes]:
 def test_what_was_committed_is_there_after_reopening(path: Path) -> None:
     box = Outbox(path)
     sent = [alert(payload=b"first"), vital()]
-    box.commit(sent, [entry(b"raw")], alarms={"a1": b"state"})
+    box.commit(sent, [entry(b"raw")], alarms={"p1": b"state"})
     box.close()
 
     again = Outbox(path)
 
     assert [row.message for row in again.pending()] == sent
     assert again.recover().journal == (entry(b"raw"),)
-    assert again.recover().alarms == {"a1": b"state"}
+    assert again.recover().alarms == {"p1": b"state"}
     again.close()
 
 

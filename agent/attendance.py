@@ -1,0 +1,138 @@
+"""People and alarms, of everybody who is watched: what `agent.alarms.attention` knows of each, on disk with the rest."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
+
+from agent.alarms.alert import AlertEvent, Attended, Phase, State, Verdict
+from agent.alarms.attention import Attention, Manners, Outcome
+from agent.alarms.attention_state import from_json, to_json
+from agent.standing import Standing
+from agent.uplink.commands import AckCommand, Command, PauseCommand, VerdictCommand
+
+log = logging.getLogger(__name__)
+
+_KEPT = "people:"
+"""Before the subject in the outbox's table of alarms."""
+
+IsFresh = Callable[[str, str], bool]
+"""Whether the data is of now on which somebody's rule rests."""
+
+
+class Attendance:
+    """Belongs to the worker's thread. `unsaved` is to be committed with the events that it led to, then `saved`."""
+
+    def __init__(self, subjects: Iterable[str], manners: Manners) -> None:
+        """`subjects`: everybody who is watched, and the agent itself."""
+        self._manners = manners
+        self._of = {subject: Attention(manners) for subject in subjects}
+        self._changed: set[str] = set()
+
+    def load(
+        self, kept: Mapping[str, bytes], on: Collection[str], standing: Collection[Standing], now_ns: int
+    ) -> list[AlertEvent]:
+        """Go on from what was on disk; the ends of alarms that nothing here can bear out any more.
+
+        `on`: ids of the alarms that the rules have on after a restart; `standing`: what the agent says of itself. An
+        update, a changed config or a lost file may have made the rules forget what subscribers still see.
+        """
+        ends: list[AlertEvent] = []
+        for key, text in kept.items():
+            if not key.startswith(_KEPT):
+                continue
+            subject = key.removeprefix(_KEPT)
+            try:
+                attention = from_json(text.decode(), self._manners)
+            except ValueError as error:
+                log.warning("what people did about alarms of %s cannot be read, and is forgotten: %s", subject, error)
+                continue
+            alarms = [alarm.event for alarm in attention.alarms.values()]
+            if subject not in self._of:
+                self._changed.add(subject)
+                ends += [_end(said, now_ns, "Nobody is watched under this name any more", gone=True) for said in alarms]
+                continue
+            self._of[subject] = attention
+            ends += [
+                attended
+                for said in alarms
+                if said.phase is not Phase.END and said.alert_id not in on and (subject, said.rule) not in standing
+                for attended in self.take([_end(said, now_ns, "Whether it is still so is not known")], now_ns)
+            ]
+        return ends
+
+    def take(self, events: Iterable[AlertEvent], now_ns: int, *, restarted: bool = False) -> list[AlertEvent]:
+        """The events with how people stand to them."""
+        out: list[AlertEvent] = []
+        for event in events:
+            out += self._attention(event.patient).take(event, now_ns, restarted=restarted)
+        return out
+
+    def advance(self, now_ns: int, is_fresh: IsFresh) -> list[AlertEvent]:
+        """Let time pass for everybody who has an alarm."""
+        out: list[AlertEvent] = []
+        for subject, attention in self._of.items():
+            if not attention.alarms and not attention.pauses:
+                continue
+            pauses = len(attention.pauses)
+            events = attention.advance(now_ns, _of_subject(subject, is_fresh))
+            if events or len(attention.pauses) != pauses:
+                self._changed.add(subject)
+            out += events
+        return out
+
+    def ask(self, command: Command, now_ns: int, is_fresh: IsFresh) -> Outcome:
+        """Do what somebody asks, once."""
+        attention = self._of.get(command.patient)
+        if attention is None:
+            return Outcome(False, f"nobody called {command.patient!r} is watched here")
+        if command.id is not None and attention.is_answered(command.id):
+            return Outcome(True, "was done before")
+        self._changed.add(command.patient)
+        match command:
+            case AckCommand():
+                return attention.acknowledge(command.alert_id, command.by, now_ns)
+            case PauseCommand(minutes=0):
+                return attention.resume(command.target, command.by, now_ns, _of_subject(command.patient, is_fresh))
+            case PauseCommand():
+                return attention.pause(
+                    command.target, 60.0 * command.minutes, command.by, now_ns, while_on=command.while_on
+                )
+            case VerdictCommand():
+                return attention.judge(
+                    command.alert_id, Verdict(command.verdict, command.note, command.by, now_ns)
+                )
+
+    def pauses(self) -> list[tuple[str, str, str, int]]:
+        """(whom, what, by whom, until when in ns) of all that is paused."""
+        return [
+            (subject, pause.target, pause.by, pause.until_ns)
+            for subject, attention in self._of.items()
+            for pause in attention.pauses.values()
+        ]
+
+    def unsaved(self) -> dict[str, bytes | None]:
+        """What the next commit has to store with the events, for `Outbox.commit`."""
+        return {
+            _KEPT + subject: to_json(self._of[subject]).encode() if subject in self._of else None
+            for subject in self._changed
+        }
+
+    def saved(self, keys: Collection[str]) -> None:
+        """These are on disk."""
+        self._changed.difference_update(key.removeprefix(_KEPT) for key in keys)
+
+    def _attention(self, subject: str) -> Attention:
+        self._changed.add(subject)
+        return self._of.setdefault(subject, Attention(self._manners))
+
+
+def _of_subject(subject: str, is_fresh: IsFresh) -> Callable[[str], bool]:
+    return lambda rule: is_fresh(subject, rule)
+
+
+def _end(said: AlertEvent, now_ns: int, why: str, *, gone: bool = False) -> AlertEvent:
+    attended = Attended(State.INACTIVE) if gone else None
+    text = f"{why}, since the agent was restarted: {said.text}"
+    return replace(said, phase=Phase.END, at_ns=max(now_ns, said.at_ns), text=text, late=False, attended=attended)
