@@ -1,4 +1,4 @@
-"""People and alarms, of everybody who is watched: what `agent.alarms.attention` knows of each, on disk with the rest."""
+"""People and alarms: what `agent.alarms.attention` knows of everybody who is watched, on disk with the rest."""
 
 from __future__ import annotations
 
@@ -54,13 +54,19 @@ class Attendance:
                 ends += [_end(said, now_ns, "Nobody is watched under this name any more", gone=True) for said in alarms]
                 continue
             self._of[subject] = attention
-            ends += [
-                attended
-                for said in alarms
-                if said.phase is not Phase.END and said.alert_id not in on and (subject, said.rule) not in standing
-                for attended in self.take([_end(said, now_ns, "Whether it is still so is not known")], now_ns)
-            ]
+            ends += self.without_ground(subject, on, standing, now_ns)
         return ends
+
+    def without_ground(
+        self, subject: str, on: Collection[str], standing: Collection[Standing], now_ns: int
+    ) -> list[AlertEvent]:
+        """The ends of somebody's alarms that neither the rules nor the agent have on any more: see `load`."""
+        return [
+            attended
+            for said in [alarm.event for alarm in self._attention(subject).alarms.values()]
+            if said.phase is not Phase.END and said.alert_id not in on and (subject, said.rule) not in standing
+            for attended in self.take([_end(said, now_ns, "Whether it is still so is not known")], now_ns)
+        ]
 
     def take(self, events: Iterable[AlertEvent], now_ns: int, *, restarted: bool = False) -> list[AlertEvent]:
         """The events with how people stand to them."""
@@ -100,9 +106,7 @@ class Attendance:
                     command.target, 60.0 * command.minutes, command.by, now_ns, while_on=command.while_on
                 )
             case VerdictCommand():
-                return attention.judge(
-                    command.alert_id, Verdict(command.verdict, command.note, command.by, now_ns)
-                )
+                return attention.judge(command.alert_id, Verdict(command.verdict, command.note, command.by, now_ns))
 
     def pauses(self) -> list[tuple[str, str, str, int]]:
         """(whom, what, by whom, until when in ns) of all that is paused."""
@@ -134,5 +138,5 @@ def _of_subject(subject: str, is_fresh: IsFresh) -> Callable[[str], bool]:
 
 def _end(said: AlertEvent, now_ns: int, why: str, *, gone: bool = False) -> AlertEvent:
     attended = Attended(State.INACTIVE) if gone else None
-    text = f"{why}, since the agent was restarted: {said.text}"
+    text = f"{why}, analysis was begun anew: {said.text}"
     return replace(said, phase=Phase.END, at_ns=max(now_ns, said.at_ns), text=text, late=False, attended=attended)

@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from agent.alarms.alert import Priority
+from agent.alarms.attention import Manners
 from agent.alarms.glucose_settings import GlucoseSettings
 from agent.alarms.limits import Limits
 from agent.alarms.local_time import UTC, LocalTime
@@ -20,7 +22,7 @@ from agent.config_faults import ConfigError, Fault, did_you_mean, shown, unknown
 from agent.config_limits import read_limits
 from agent.config_lines import Path as KeyPath
 from agent.config_reader import TableReader, parse_toml
-from agent.config_schema import AgentTable, Format, HistoryTable, MqttTable, OutboxTable, PatientTable
+from agent.config_schema import AgentTable, AlarmsTable, Format, HistoryTable, MqttTable, OutboxTable, PatientTable
 from agent.config_sources import MqttSource, NightscoutConfig, SourceConfig, SourceReader, WfdbSource
 from agent.config_uplink import HomeAssistantConfig, HomeAssistantTable
 from agent.time_zone import TimeZoneError, known_zones, local_time
@@ -127,6 +129,8 @@ class Config:
     outbox: OutboxConfig = field(default_factory=OutboxConfig)
     history: HistoryConfig = field(default_factory=HistoryConfig)
     home_assistant: HomeAssistantConfig = field(default_factory=HomeAssistantConfig)
+    manners: Manners = field(default_factory=Manners)
+    """[alarms]"""
 
 
 def load_config(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
@@ -184,6 +188,14 @@ def check_command(args: argparse.Namespace) -> int:
     return 0
 
 
+def _manners(table: AlarmsTable) -> Manners:
+    deadlines = {Priority.HIGH: table.escalate_high_s, Priority.MEDIUM: table.escalate_medium_s}
+    return Manners(
+        escalate_after_s={priority: after_s for priority, after_s in deadlines.items() if after_s},
+        latched=frozenset({Priority.HIGH} if table.latch_high else ()),
+    )
+
+
 class _Reader:
     """One pass from parsed TOML to Config."""
 
@@ -193,7 +205,7 @@ class _Reader:
         self._local = UTC
 
     def config(self, data: dict[str, Any]) -> Config:
-        known = ("agent", "mqtt", "patient", "outbox", "history", "home_assistant")
+        known = ("agent", "mqtt", "patient", "alarms", "outbox", "history", "home_assistant")
         for key in data:
             if key not in known:
                 self._read.fault((key,), *unknown_key(key, known))
@@ -201,13 +213,14 @@ class _Reader:
         self._local = self._zone(agent.timezone if agent else "UTC")
         mqtt = self._mqtt(data, agent.id if agent else "")
         patients = self._patients(data)
+        alarms = self._read.table(AlarmsTable, data.get("alarms", {}), ("alarms",))
         outbox = self._read.table(OutboxTable, data.get("outbox", {}), ("outbox",))
         history = self._read.table(HistoryTable, data.get("history", {}), ("history",))
         home_assistant = self._home_assistant(data)
-        if self._read.faults or agent is None or mqtt is None or outbox is None or history is None:
+        if self._read.faults or not (agent and mqtt and alarms and outbox and history):
             raise ConfigError(self._read.faults)
         kept = HistoryConfig(history.days, history.max_mb)
-        return Config(agent, mqtt, patients, OutboxConfig(outbox.max_mb), kept, home_assistant)
+        return Config(agent, mqtt, patients, OutboxConfig(outbox.max_mb), kept, home_assistant, _manners(alarms))
 
     def _agent(self, data: dict[str, Any]) -> AgentConfig | None:
         if "agent" not in data:

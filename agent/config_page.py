@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from agent.config_limit_schema import LIMITS
-from agent.config_schema import AgentTable, HistoryTable, MqttTable, OutboxTable, PatientTable, Table
+from agent.config_schema import AgentTable, AlarmsTable, HistoryTable, MqttTable, OutboxTable, PatientTable, Table
 from agent.config_source_schema import SOURCES
 from agent.config_uplink import HomeAssistantTable
 
@@ -34,8 +34,13 @@ def config_page() -> str:
     parts += [_section("[agent]", AgentTable), _section("[mqtt]", MqttTable), _section("[[patient]]", PatientTable)]
     parts += [_section(f'[[patient.source]] with type = "{name}"', table) for name, table in SOURCES.items()]
     parts += [_section(f'[[patient.limit]] with rule = "{name}"', table) for name, table in LIMITS.items()]
-    parts += [_section("[outbox]", OutboxTable), _section("[history]", HistoryTable)]
-    parts += [_section("[home_assistant]", HomeAssistantTable)]
+    rest = {
+        "[alarms]": AlarmsTable,
+        "[outbox]": OutboxTable,
+        "[history]": HistoryTable,
+        "[home_assistant]": HomeAssistantTable,
+    }
+    parts += [_section(name, table) for name, table in rest.items()]
     return "\n".join(parts)
 
 

@@ -180,6 +180,32 @@ class PatientTable(Table):
     )
 
 
+class AlarmsTable(Table):
+    """How alarms behave towards people. What each is about, and when, is set with limits."""
+
+    escalate_high_s: float = Field(
+        120.0,
+        ge=0,
+        le=3600,
+        title="Escalate high ones after, in seconds",
+        description="An alarm of high priority that nobody has acknowledged is escalated, three times at most, each "
+        "after so long. 0: never.",
+    )
+    escalate_medium_s: float = Field(
+        600.0,
+        ge=0,
+        le=14_400,
+        title="Escalate medium ones after, in seconds",
+        description="The same for medium priority.",
+    )
+    latch_high: bool = Field(
+        True,
+        title="Keep high ones",
+        description="Whether a physiological alarm of high priority stays in the retained state, as `latched`, after "
+        "its condition is over, until somebody acknowledges it. Without anybody who can acknowledge: false.",
+    )
+
+
 class OutboxTable(Table):
     """What is kept on disk until the broker has acknowledged it."""
 

@@ -26,6 +26,7 @@ from agent.uplink.evidence import rfc3339
 from agent.uplink.messages import (
     DeviceHealth,
     PackHealth,
+    PauseHealth,
     StatusMessage,
     StreamHealth,
     offline_payload,
@@ -59,8 +60,8 @@ class Health:
         thread: Executor,
         uplink: MqttConnection,
         publisher: Publisher,
-        source: MqttSource | None,
-        ingest: MqttConnection | None,
+        source: MqttSource,
+        ingest: MqttConnection,
         packs: Sequence[PackState],
         sites: Sequence[NightscoutSource] = (),
         wearables: Sequence[DeviceSource] = (),
@@ -77,8 +78,7 @@ class Health:
         self._changed = asyncio.Event()
         self._said: tuple[str, ...] = ()
         for connection in (uplink, ingest):
-            if connection is not None:
-                connection.add_listener(self._connection_changed)
+            connection.add_listener(self._connection_changed)
 
     def changed(self) -> None:
         """Something happened that the status should say now."""
@@ -192,14 +192,21 @@ class Health:
         if history is not None and history.moved_aside is not None:
             reasons.append(f"the history was damaged: moved to {history.moved_aside}, started anew")
         reasons += [f"{topic}: {reason}" for topic, reason in self._publisher.refused.items()]
-        if self._ingest is not None and not self._ingest.is_connected:
+        if not self._ingest.is_connected:
             reasons.append(f"no input: {self._ingest.status.detail}")
-        if self._ingest is not None:
-            reasons += [f"no input: denied to subscribe to {f}" for f in self._ingest.status.refused_subscriptions]
+        reasons += [f"no input: denied to subscribe to {f}" for f in self._ingest.status.refused_subscriptions]
         reasons += [f"no input of {site.name}: {site.trouble}" for site in self._sites if site.trouble]
         reasons += [text for source in self._wearables for text in source.troubles().values()]
         reasons += [f"{status.device}: {status.trouble}" for status in self._devices() if status.trouble]
         return reasons
+
+    def _pauses(self) -> list[PauseHealth]:
+        if self._worker.attendance is None:
+            return []
+        return [
+            PauseHealth(patient=subject, what=target, by=by, until=rfc3339(until_ns))
+            for subject, target, by, until_ns in self._worker.attendance.pauses()
+        ]
 
     def _status(self, devices: list[DeviceHealth]) -> StatusMessage:
         now_ns = time.time_ns()
@@ -212,7 +219,7 @@ class Health:
             "display_shed": self._shed,
             **{f"outbox_dropped {kind}": count for kind, count in self._worker.outbox.dropped.items()},
             **(self._worker.history.counters if self._worker.history is not None else {}),
-            **(_flat(self._source.counters()) if self._source is not None else {}),
+            **_flat(self._source.counters()),
             **{f"rejected {site.name}": site.rejected for site in self._sites if site.rejected},
             **{name: count for source in self._wearables for name, count in source.counters().items()},
         }
@@ -230,6 +237,7 @@ class Health:
                 for state in patient.streams.values()
             ],
             devices=devices,
+            pauses=self._pauses(),
             backends={pack.id: pack.runtime for pack in self._packs if pack.runtime},
             packs=[_pack_health(pack) for pack in self._packs],
             counters=counters,

@@ -175,7 +175,9 @@ class PatientState:
         if urgency(rule)[0] is Category.TECHNICAL and rule not in _OF_THE_SIGNAL and not of_glucose_sensor(rule):
             return True
         state = cgm if of_glucose_sensor(rule) else ecg
-        return state is not None and state.last is not None and now_ns - state.last.end_ns <= self.fresh_ns(state.stream)
+        return (
+            state is not None and state.last is not None and now_ns - state.last.end_ns <= self.fresh_ns(state.stream)
+        )
 
     def fresh_ns(self, stream: Stream) -> int:
         """How long data of a stream is of now."""

@@ -24,7 +24,7 @@ from agent.health import Health
 from agent.history import History
 from agent.history_file import FILE_NAME
 from agent.ingest.bluetooth import BluetoothSettingError, bluetooth_source
-from agent.ingest.decoder import Decoder, StreamConfig
+from agent.ingest.decoder import StreamConfig
 from agent.ingest.device_status import DeviceSource
 from agent.ingest.mqtt import MqttSource
 from agent.ingest.nightscout import NightscoutSource, Site
@@ -43,7 +43,7 @@ from agent.uplink.home_assistant import Member, discovery_documents
 from agent.uplink.messages import JSON_TYPE, offline_payload
 from agent.uplink.outbox import Outbox, OutboxError, Outgoing
 from agent.uplink.publisher import Publisher
-from agent.uplink.topics import Topics
+from agent.uplink.topics import INPUT_FILTER, Topics
 from agent.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -86,7 +86,15 @@ class Supervisor:
         )
         self._wall = config.agent.time == "wall"
         standing = StandingAlarms(config.agent.state_dir / "standing.json")
-        self._worker = Worker(engine, outbox, self._topics, wall=self._wall, standing=standing, history=self._history)
+        self._worker = Worker(
+            engine,
+            outbox,
+            self._topics,
+            wall=self._wall,
+            standing=standing,
+            history=self._history,
+            manners=config.manners,
+        )
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="worker")
         self._queue: asyncio.Queue[Delivery] = asyncio.Queue(QUEUE_DELIVERIES)
         self._sites = [
@@ -131,8 +139,7 @@ class Supervisor:
                 self._sites,
                 self._wearables,
             )
-            decode = (source.decoder if source else Decoder(self._streams)).decode
-            resumed = await loop.run_in_executor(self._thread, self._worker.recover, decode)
+            resumed = await loop.run_in_executor(self._thread, self._worker.recover, source.decoder.decode)
             log.info("agent %s, vagus %s: %s", self._config.agent.id, __version__, resumed)
             await self._say_what_stands()
             home = self._discovery()
@@ -160,15 +167,14 @@ class Supervisor:
         await loop.run_in_executor(self._thread, self._worker.outbox.close)
         self._thread.shutdown()
 
-    def _sources(self, mqtt: MqttSource | None) -> list[Source]:
+    def _sources(self, mqtt: MqttSource) -> list[Source]:
         replays = [
             self._replay(patient.id, source)
             for patient in self._config.patients
             for source in patient.sources
             if isinstance(source, WfdbSource)
         ]
-        live: list[Source | None] = [mqtt, self._bluetooth]
-        return [*replays, *self._sites, *(source for source in live if source is not None)]
+        return [*replays, *self._sites, mqtt, *([self._bluetooth] if self._bluetooth is not None else [])]
 
     def _discovery(self) -> Discovery | None:
         """What Home Assistant is to be told; None where there is nothing to say and nothing to take away."""

@@ -70,6 +70,7 @@ class Worker:
         self._wall = wall
         self.attendance = Attendance([topics.agent, *engine.patients], manners or Manners()) if wall else None
         self._answers: list[tuple[Delivery, Outcome]] = []
+        self._begun_anew: set[str] = set()
         self._decode: Decode = _decode_nothing
         self._journalled: Counter[str] = Counter()
         self._unsaved: list[Outgoing] = []
@@ -159,6 +160,7 @@ class Worker:
         """Step over what has come, and commit. On return all of it may be acknowledged."""
         chunks = [chunk for delivery in deliveries for chunk in delivery.chunks]
         events = self._attended(self._step(chunks, now_ns), now_ns)
+        events += self._without_ground(now_ns)
         events += self._people(deliveries, now_ns)
         journal = [
             JournalEntry(patient, delivery.topic, delivery.content_type, delivery.payload, now_ns)
@@ -198,6 +200,7 @@ class Worker:
         except Exception as error:
             log.exception("signal of %s cannot be analysed: dropped, analysis starts afresh", patient)
             self.engine.reset(patient)
+            self._begun_anew.add(patient)
             at_ns = max(chunk.end_ns for chunk in chunks)
             text = f"Some signal could not be analysed ({type(error).__name__}): analysis started afresh"
             event = technical(patient, "analysis_fault", at_ns, text)
@@ -230,6 +233,14 @@ class Worker:
         """What became of the commands since the last call: to be told to who asked, now that it is on disk."""
         answers, self._answers = self._answers, []
         return answers
+
+    def _without_ground(self, now_ns: int | None) -> list[AlertEvent]:
+        """The ends of alarms of those whose analysis was begun anew."""
+        anew, self._begun_anew = self._begun_anew, set()
+        if self.attendance is None or now_ns is None:
+            return []
+        standing = self._standing.on() if self._standing is not None and anew else set[Standing]()
+        return [end for patient in anew for end in self.attendance.without_ground(patient, (), standing, now_ns)]
 
     def _people(self, deliveries: Sequence[Delivery], now_ns: int | None) -> list[AlertEvent]:
         """What people ask, and what is said because nobody came."""

@@ -127,6 +127,15 @@ class DeviceHealth(Model):
     counts: dict[str, int] = Field(default_factory=dict, description="what was out of the ordinary, by what it was")
 
 
+class PauseHealth(Model):
+    """What somebody asked not to hear."""
+
+    patient: str
+    what: str = Field(description="a rule, or priority:medium or priority:low")
+    by: str
+    until: str
+
+
 class PackHealth(Model):
     id: str
     version: str = ""
@@ -150,6 +159,7 @@ class StatusMessage(Model):
     reasons: list[str] = Field(default_factory=list, description="why it is not simply online, in plain words")
     streams: list[StreamHealth] = Field(default_factory=list)
     devices: list[DeviceHealth] = Field(default_factory=list)
+    pauses: list[PauseHealth] = Field(default_factory=list)
     backends: dict[str, str] = Field(default_factory=dict, description="model pack → what it runs on")
     packs: list[PackHealth] = Field(default_factory=list)
     counters: dict[str, int] = Field(default_factory=dict)
