@@ -298,9 +298,7 @@ class Worker:
         """One transaction; with a full disk the watching goes on from memory, and that is said."""
         people = self.attendance.unsaved() if self.attendance is not None else {}
         try:
-            self.outbox.commit(
-                [*self._unsaved, *outgoing], journal, snapshots, {**self._summaries.unsaved, **people}
-            )
+            self.outbox.commit([*self._unsaved, *outgoing], journal, snapshots, {**self._summaries.unsaved, **people})
         except OutboxFull as error:
             self._keep_in_memory(outgoing, str(error))
             return
