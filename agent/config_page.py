@@ -34,7 +34,7 @@ def config_page() -> str:
     parts += [_section("[agent]", AgentTable), _section("[mqtt]", MqttTable), _section("[[patient]]", PatientTable)]
     parts += [_section(f'[[patient.source]] with type = "{name}"', table) for name, table in SOURCES.items()]
     parts += [_section(f'[[patient.limit]] with rule = "{name}"', table) for name, table in LIMITS.items()]
-    rest = {
+    rest: dict[str, type[Table]] = {
         "[alarms]": AlarmsTable,
         "[outbox]": OutboxTable,
         "[history]": HistoryTable,
