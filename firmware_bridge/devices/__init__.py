@@ -7,7 +7,17 @@ from functools import cache
 from importlib.metadata import entry_points
 
 from firmware_bridge.clock import Arrival
-from firmware_bridge.devices import cgm, glucose_meter, heart_rate_strap, own_firmware, oximeter, polar, thermometer
+from firmware_bridge.devices import (
+    cgm,
+    glucose_meter,
+    heart_rate_strap,
+    movesense,
+    nordic_uart,
+    own_firmware,
+    oximeter,
+    polar,
+    thermometer,
+)
 from firmware_bridge.devices.profile import Advertisement, Offer, Option, OptionValue, Profile, uuid16
 from firmware_bridge.devices.session import (
     DeviceRefusedError,
@@ -23,12 +33,14 @@ BUILT_IN: tuple[Profile, ...] = (
     polar.H10,
     polar.VERITY_SENSE,
     polar.OH1,
+    movesense.PROFILE,
     heart_rate_strap.PROFILE,
     cgm.PROFILE,
     glucose_meter.PROFILE,
     oximeter.PROFILE,
     thermometer.PROFILE,
     own_firmware.PROFILE,
+    nordic_uart.PROFILE,
 )
 ENTRY_POINTS = "vagus.devices"
 
