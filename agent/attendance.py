@@ -54,19 +54,17 @@ class Attendance:
                 ends += [_end(said, now_ns, "Nobody is watched under this name any more", gone=True) for said in alarms]
                 continue
             self._of[subject] = attention
-            ends += self.without_ground(subject, on, standing, now_ns)
-        return ends
+        return ends + self.without_ground(on, standing, now_ns)
 
-    def without_ground(
-        self, subject: str, on: Collection[str], standing: Collection[Standing], now_ns: int
-    ) -> list[AlertEvent]:
-        """The ends of somebody's alarms that neither the rules nor the agent have on any more: see `load`."""
-        return [
-            attended
-            for said in [alarm.event for alarm in self._attention(subject).alarms.values()]
-            if said.phase is not Phase.END and said.alert_id not in on and (subject, said.rule) not in standing
-            for attended in self.take([_end(said, now_ns, "Whether it is still so is not known")], now_ns)
+    def without_ground(self, on: Collection[str], standing: Collection[Standing], now_ns: int) -> list[AlertEvent]:
+        """The ends of alarms that neither the rules nor the agent have on any more: see `load`."""
+        forgotten = [
+            alarm.event
+            for subject, attention in self._of.items()
+            for alarm in attention.alarms.values()
+            if not alarm.latched and alarm.event.alert_id not in on and (subject, alarm.event.rule) not in standing
         ]
+        return self.take([_end(said, now_ns, "Whether it is still so is not known") for said in forgotten], now_ns)
 
     def take(self, events: Iterable[AlertEvent], now_ns: int, *, restarted: bool = False) -> list[AlertEvent]:
         """The events with how people stand to them."""

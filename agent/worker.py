@@ -70,7 +70,7 @@ class Worker:
         self._wall = wall
         self.attendance = Attendance([topics.agent, *engine.patients], manners or Manners()) if wall else None
         self._answers: list[tuple[Delivery, Outcome]] = []
-        self._begun_anew: set[str] = set()
+        self._had_fault = False
         self._decode: Decode = _decode_nothing
         self._journalled: Counter[str] = Counter()
         self._unsaved: list[Outgoing] = []
@@ -121,10 +121,7 @@ class Worker:
         """What people did about alarms; those that nothing bears out any more end, so that none is on for ever."""
         if self.attendance is None:
             return []
-        patients = self.engine.patients.values()
-        on = {alarm.alert_id for patient in patients for alarm in patient.states.active.values()}
-        standing = self._standing.on() if self._standing is not None else ()
-        ends = self.attendance.load(kept, on, standing, time.time_ns())
+        ends = self.attendance.load(kept, *self._ground(), time.time_ns())
         self._note(ends)
         return self._outgoing(ends)
 
@@ -183,6 +180,7 @@ class Worker:
             return self.engine.step(chunks, now_ns)
         except Exception:
             log.exception("fault in a step over %d chunks: going on patient by patient", len(chunks))
+            self._had_fault = True
         for patient in self.engine.patients:
             self.engine.reset(patient)
             if self.history is not None:
@@ -200,7 +198,6 @@ class Worker:
         except Exception as error:
             log.exception("signal of %s cannot be analysed: dropped, analysis starts afresh", patient)
             self.engine.reset(patient)
-            self._begun_anew.add(patient)
             at_ns = max(chunk.end_ns for chunk in chunks)
             text = f"Some signal could not be analysed ({type(error).__name__}): analysis started afresh"
             event = technical(patient, "analysis_fault", at_ns, text)
@@ -235,12 +232,17 @@ class Worker:
         return answers
 
     def _without_ground(self, now_ns: int | None) -> list[AlertEvent]:
-        """The ends of alarms of those whose analysis was begun anew."""
-        anew, self._begun_anew = self._begun_anew, set()
-        if self.attendance is None or now_ns is None:
+        """After a fault: the ends of alarms that the rules have forgotten."""
+        had_fault, self._had_fault = self._had_fault, False
+        if not had_fault or self.attendance is None or now_ns is None:
             return []
-        standing = self._standing.on() if self._standing is not None and anew else set[Standing]()
-        return [end for patient in anew for end in self.attendance.without_ground(patient, (), standing, now_ns)]
+        return self.attendance.without_ground(*self._ground(), now_ns)
+
+    def _ground(self) -> tuple[set[str], set[Standing]]:
+        """Ids of the alarms that the rules have on, and what the agent says of itself."""
+        patients = self.engine.patients.values()
+        on = {alarm.alert_id for patient in patients for alarm in patient.states.active.values()}
+        return on, self._standing.on() if self._standing is not None else set()
 
     def _people(self, deliveries: Sequence[Delivery], now_ns: int | None) -> list[AlertEvent]:
         """What people ask, and what is said because nobody came."""
