@@ -246,4 +246,5 @@ PROFILE = Profile(
         ),
         ZONE,
     ),
+    verified="measurement, feature, run time, records, E2E-CRC: worked bytes; status, session start: † the profile",
 )

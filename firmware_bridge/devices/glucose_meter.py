@@ -206,4 +206,5 @@ PROFILE = Profile(
     characteristics=frozenset({GLUCOSE_MEASUREMENT, RECORD_ACCESS_CONTROL_POINT}),
     bonds=True,
     options=(Option(GLUCOSE.interval_option, 21_600.0, "Seconds between two readings.", INTERVALS_S), ZONE),
+    verified="measurements and record requests: worked bytes",
 )

@@ -75,4 +75,5 @@ PROFILE = Profile(
     open=HeartRateSession,
     services=frozenset({HEART_RATE_SERVICE}),
     characteristics=frozenset({HEART_RATE_MEASUREMENT}),
+    verified="worked bytes",
 )

@@ -107,4 +107,5 @@ PROFILE = Profile(
     characteristics=frozenset({COMMANDS, DATA}),
     min_mtu=73,
     options=(Option(ECG.rate_option, 125.0, "Samples a second of its ECG.", RATES_HZ),),
+    verified="† vendor material: the layout, the unit of a sample, the time of a packet",
 )

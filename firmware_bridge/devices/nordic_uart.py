@@ -89,4 +89,5 @@ PROFILE = Profile(
     services=frozenset({SERVICE}),
     characteristics=frozenset({TX}),
     options=own_firmware.PROFILE.options,
+    verified="worked bytes of FRAME.md",
 )

@@ -148,4 +148,5 @@ PROFILE = Profile(
     characteristics=frozenset({FRAMES, DESCRIPTION}),
     min_mtu=MIN_MTU,
     options=tuple(option for offer in OFFERS for option in _options(offer)),
+    verified="worked bytes of FRAME.md",
 )

@@ -140,4 +140,5 @@ PROFILE = Profile(
     open=OximeterSession,
     services=frozenset({PULSE_OXIMETER_SERVICE}),
     options=(Option(SPO2.interval_option, 1.0, "Seconds between two readings.", INTERVALS_S), ZONE),
+    verified="continuous measurements: worked bytes; spot checks: † the profile",
 )

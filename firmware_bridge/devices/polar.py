@@ -38,7 +38,7 @@ def _open(streams: Mapping[str, Stream], _options: Mapping[str, OptionValue], em
     return PolarSession(readers, streams.get(HR.channel), emit)
 
 
-def _profile(id_: str, name: str, words: str, name_pattern: str, offers: tuple[Offer, ...]) -> Profile:
+def _profile(id_: str, name: str, words: str, name_pattern: str, offers: tuple[Offer, ...], verified: str) -> Profile:
     return Profile(
         id=id_,
         name=name,
@@ -49,6 +49,7 @@ def _profile(id_: str, name: str, words: str, name_pattern: str, offers: tuple[O
         name_pattern=name_pattern,
         characteristics=frozenset({polar_pmd.CONTROL_POINT, polar_pmd.DATA, HEART_RATE_MEASUREMENT}),
         min_mtu=polar_pmd.MIN_MTU,
+        verified=verified,
     )
 
 
@@ -58,7 +59,9 @@ H10 = _profile(
     "A chest strap: one ECG lead at 130 Hz, the heart rate about once a second, acceleration where asked for.",
     r"Polar H10 .*",
     (Offer("ecg", "ecg", rate_hz=130.0), HR, Offer("acc", "acc", rate_hz=50.0, channels=AXES, default=False)),
+    "start and stop, ECG, heart rate: worked bytes; acceleration: † vendor material",
 )
+_OPTICAL = "start and stop, heart rate, compressed samples: worked bytes; light and pulse: † vendor material"
 VERITY_SENSE = _profile(
     "polar-verity-sense",
     "Polar Verity Sense",
@@ -70,6 +73,7 @@ VERITY_SENSE = _profile(
         PULSE,
         Offer("acc", "acc", rate_hz=52.0, channels=AXES, default=False),
     ),
+    _OPTICAL,
 )
 OH1 = _profile(
     "polar-oh1",
@@ -82,4 +86,5 @@ OH1 = _profile(
         PULSE,
         Offer("acc", "acc", rate_hz=50.0, channels=AXES, default=False),
     ),
+    _OPTICAL,
 )

@@ -118,6 +118,8 @@ class Profile:
     """Whether it has to be paired before it says anything."""
     min_mtu: int = 23
     options: tuple[Option, ...] = ()
+    verified: str = ""
+    """What of it was checked, and against what, as the documentation has it."""
 
     def score(self, heard: Advertisement) -> int:
         """How well the advertisement fits: 0 not at all, 1 by a service, 2 by its name, 3 by both."""

@@ -67,4 +67,5 @@ PROFILE = Profile(
     services=frozenset({HEALTH_THERMOMETER_SERVICE}),
     characteristics=frozenset({TEMPERATURE_MEASUREMENT}),
     options=(Option(TEMPERATURE.interval_option, 3600.0, "Seconds between two readings.", INTERVALS_S), ZONE),
+    verified="worked bytes",
 )
