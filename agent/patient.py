@@ -150,8 +150,11 @@ class PatientState:
     def account(self, piece: Chunk | Gap, now_ns: int | None) -> list[AlertEvent]:
         """Take the next piece of a stream's time line: how long it was silent, whether its clock was set."""
         state = self.streams[piece.stream.key]
-        is_late = now_ns is not None and now_ns - piece.end_ns > self.fresh_ns(state.stream)
-        return self.apply(state.account(piece, is_late=is_late), now_ns)
+        fresh_ns = self.fresh_ns(state.stream)
+        found = state.account(piece, is_late=now_ns is not None and now_ns - piece.end_ns > fresh_ns)
+        # A reading ends a silence for as long as it is of now: minutes, where readings are minutes apart.
+        found = [one if one.active else replace(one, fresh_ns=fresh_ns) for one in found]
+        return self.apply(found, now_ns)
 
     def caught_up(self, now_ns: int) -> list[AlertEvent]:
         """Alarms that were late become current once the data is that they rest on: readings, or the ECG."""

@@ -46,6 +46,8 @@ class Adapter:
         self._air = asyncio.Lock()
         self._callers = 0
         self._failures = 0
+        self._why = ""
+        """What was wrong last: what is so again and again is logged once."""
         self._seekers: list[tuple[IsOurs, asyncio.Future[Sighting]]] = []
         self._news = asyncio.Event()
         self._heard_s = 0.0
@@ -126,6 +128,7 @@ class Adapter:
         async with self._air:
             await self.radio.start_scan(self._heard)
             self._ladder.worked()
+            self._why = ""
             try:
                 quiet = await self._listen()
             finally:
@@ -168,6 +171,9 @@ class Adapter:
     async def _mend(self, why: str) -> None:
         """The adapter refused; do the next thing about it, and wait."""
         was_told = self._ladder.told
+        if why != self._why:
+            log.warning("%s: %s", self.radio.name, why)
+        self._why = why
         repair, wait_s = self._ladder.failed(_now_s(), why)
         if self._ladder.told and not was_told:
             log.error("%s", self.trouble)
@@ -175,9 +181,8 @@ class Adapter:
         await asyncio.sleep(wait_s)
 
     async def _repair(self, repair: Repair, why: str) -> None:
-        log.log(
-            logging.INFO if repair is Repair.WAIT else logging.WARNING, "%s: %s: %s", self.radio.name, why, repair.value
-        )
+        level = logging.WARNING if repair is Repair.POWER_CYCLE else logging.DEBUG
+        log.log(level, "%s: %s: %s", self.radio.name, why, repair.value)
         if repair is not Repair.POWER_CYCLE:
             return  # the next search is a new one
         self.power_cycles += 1

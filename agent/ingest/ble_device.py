@@ -33,6 +33,8 @@ FRESH_S = 10.0
 """A device that was heard longer ago may have gone again."""
 FIND_AGAIN_S = 30.0
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0
+FORGET_EVERY_S = 600.0
+"""A device that has not what it should may have been updated; to ask it anew what it has takes a while."""
 STEADY_S = 60.0
 """A link that lasted so long makes the next failure a first one."""
 
@@ -64,8 +66,8 @@ class BleDevice:
         self._sends_since_s: float | None = None
         self._failure = ""
         """The last one since it worked: what comes again and again is logged once."""
-        self._forgot = False
-        """Whether its cached services were forgotten since it last worked."""
+        self._forgot_s: float | None = None
+        """When its cached services were last forgotten, since it last worked."""
 
     def is_it(self, address: str, name: str) -> bool:
         """Whether a device with this address and name is the one of the config."""
@@ -147,7 +149,7 @@ class BleDevice:
                 await self._begin(link)
         except TimeoutError:
             raise LinkError("timeout", f"it did not begin to send in {START_S:.0f} s") from None
-        self._forgot, self._failure = False, ""
+        self._forgot_s, self._failure = None, ""
         self._sends_since_s = _now_s()
         self.account.sends(_now_s())
         log.info("%s: connected, at %d dBm", self.config.device, sighting.rssi_dbm)
@@ -222,18 +224,21 @@ class BleDevice:
             )
 
     async def _forget_where_of_use(self, error: LinkError, sighting: Sighting) -> None:
-        """Services cached before an update of its firmware, and a bond that it has lost, are forgotten: once."""
+        """Services cached before an update of its firmware are forgotten now and then, a bond that it has lost too."""
         bonded = self.profile.bonds and sighting.bonded is not False
-        stale = error.fault == "missing" and not self._forgot
+        stale = error.fault == "missing" and self._may_forget()
         if not stale and error.fault != "bond":
             return
         if (error.fault == "bond" or bonded) and not self.window.is_open(_now_s()):
             return  # it could not be paired again
-        self._forgot = self._forgot or stale
+        self._forgot_s = _now_s() if stale else self._forgot_s
         self.account.count("services forgotten" if stale else "bond forgotten")
         log.warning("%s: %s: forgotten, to get to know it anew", self.config.device, error)
         with suppress(LinkError):
             await self.adapter.forget(sighting)
+
+    def _may_forget(self) -> bool:
+        return self._forgot_s is None or _now_s() - self._forgot_s >= FORGET_EVERY_S
 
     async def _find_again(self) -> Sighting:
         try:
@@ -250,8 +255,6 @@ class BleDevice:
         self._failure = str(error)
         if fault == "bond":
             self.account.refused(self.window.words(_now_s()), _now_s())
-        elif fault == "missing" and not self._forgot:
-            self.account.say("connecting", _now_s(), str(error))
         elif isinstance(error, (DeviceRefusedError, DecodeError)) or fault in {"missing", "refused"}:
             self.account.refused(str(error), _now_s())
         else:

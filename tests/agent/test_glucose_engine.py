@@ -224,3 +224,16 @@ def test_observers_see_the_reading_and_the_outlook(course: list[Chunk], models: 
     assert [type(seen) for seen in heard[:4]] == [Glucose, Outlook, Glucose, Outlook]
     outlooks = [seen for seen in heard if isinstance(seen, Outlook)]
     assert [one.usable for one in outlooks[:12]] == [False] * 8 + [True] * 4
+
+
+def test_a_silence_is_ended_by_a_reading_that_is_minutes_old_and_not_by_a_staler_one(
+    course: list[Chunk], models: Models
+) -> None:
+    first, stale, recent = course[0], course[10], course[12]
+    engine = engine_for(course, models)
+    events = engine.step([first], first.t0_ns) + engine.step([], first.t0_ns + 20 * MIN_NS)
+    assert started(events) == ["stream_silent:cgm/cgm"]
+    back_ns = recent.t0_ns + 4 * MIN_NS
+    assert engine.step([stale], back_ns) == []
+    (ended,) = [event for event in engine.step([recent], back_ns) if event.rule.startswith("stream_silent")]
+    assert (ended.phase, ended.late) == (Phase.END, False)
