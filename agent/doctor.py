@@ -22,8 +22,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from agent.broker import find_mosquitto
-from agent.config import Config, ConfigError, MqttConfig, NightscoutConfig, default_state_dir, load_config
-from agent.machine import bluetooth_adapters, clock_is_synchronised, cpu_temperature_c, model_name, throttling
+from agent.config import BleConfig, Config, ConfigError, MqttConfig, NightscoutConfig, default_state_dir, load_config
+from agent.machine import clock_is_synchronised, cpu_temperature_c, model_name, throttling
 
 _FREE_BYTES_NEEDED = 64 << 20
 _HOT_C = 80.0
@@ -65,7 +65,8 @@ def run_checks(config_path: Path | None = None, root: Path = Path("/")) -> list[
     if config is not None:
         checks += _guarded_all("broker", lambda: _broker(config.mqtt))
         checks += _guarded_all("glucose site", lambda: _sites(config))
-    checks += [_guarded("local broker", _local_broker), _guarded("bluetooth", lambda: _bluetooth(root))]
+    checks.append(_guarded("local broker", _local_broker))
+    checks += _guarded_all("bluetooth", lambda: _bluetooth(root, config))
     checks.append(_guarded("temperature", lambda: _temperature(root)))
     return checks
 
@@ -318,11 +319,12 @@ def _local_broker() -> Check:
     return Check("local broker", None, f"{' and '.join(found)} can be started for the demo")
 
 
-def _bluetooth(root: Path) -> Check:
-    adapters = bluetooth_adapters(root)
-    if not adapters:
-        return Check("bluetooth", None, "no adapter; none is needed for sensors on MQTT")
-    return Check("bluetooth", None, f"{', '.join(adapters)}; this version takes sensors in over MQTT only")
+def _bluetooth(root: Path, config: Config | None) -> list[Check]:
+    """What wearables need, which need not be here where the config has none."""
+    from agent.doctor_bluetooth import bluetooth_checks  # noqa: PLC0415 - it makes Checks
+
+    people = config.patients if config else ()
+    return bluetooth_checks(root, wanted=any(isinstance(one, BleConfig) for who in people for one in who.sources))
 
 
 def _temperature(root: Path) -> Check:
