@@ -164,5 +164,11 @@ class LiveDisplay:
         )
 
 
+def is_shown(code: str) -> bool:
+    """Whether a number is one to look at while the demo plays; how strongly a wearable is received is none."""
+    return not code.startswith("rssi_")
+
+
 def _vital_text(code: str, value: float, unit: str) -> str:
-    return f"{VITAL_NAME.get(code, code)} {value:.0f} {VITAL_UNIT.get(unit, unit)}".replace(" /", "/")
+    name = VITAL_NAME.get(code, code.replace("_", " of ", 1))
+    return f"{name} {value:.0f} {VITAL_UNIT.get(unit, unit)}".replace(" /", "/")

@@ -1,4 +1,4 @@
-"""A demo from start to end: a broker, the real agent in a process of its own, a sensor, a subscriber."""
+"""A demo from start to end: a broker, the real agent in a process of its own, sensors, a subscriber."""
 
 from __future__ import annotations
 
@@ -7,22 +7,26 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from agent.broker import BrokerError, LocalBroker
+from agent.demo.bluetooth import FOUND_S, VirtualBluetooth, source_lines, virtual_bluetooth
 from agent.demo.display import Display, LiveDisplay, PlainDisplay
 from agent.demo.programme import Programme, liveliest, recorded, scripted
 from agent.demo.subscriber import Subscriber
 from agent.demo.summary import show_heard, show_next, show_verdicts
-from agent.demo.truth import judge
+from agent.demo.truth import earlier, judge
+from agent.ingest.bluetooth import VARIABLE
 from agent.ingest.sensor import publish_chunks
 from agent.mqtt import MqttConnection
 from firmware_bridge.chunk import NS_PER_S, Chunk, Stream
@@ -33,6 +37,10 @@ READY_S = 60.0
 STOP_S = 15.0
 TAIL_S = 3.0
 """After the last sample: what is under way may still arrive."""
+
+
+class _NoBluetoothError(RuntimeError):
+    """The glucose sensor cannot be reached over Bluetooth; the message says why."""
 
 
 class DemoError(RuntimeError):
@@ -66,30 +74,62 @@ def demo_command(args: argparse.Namespace) -> int:
         return 1
 
 
+@dataclass(frozen=True, slots=True)
+class _Performance:
+    """What was heard, and with which config."""
+
+    subscriber: Subscriber
+    config: str
+    glucose_lead_s: float = 0.0
+    """How much earlier than the script says the sensor measured, as the agent took its time to find it."""
+
+
 async def play(programme: Programme, display: Display, console: Console) -> int:
     """Play it all, then sum up. Raises DemoError or BrokerError."""
     with tempfile.TemporaryDirectory(prefix="vagus-demo-") as folder:
-        async with LocalBroker() as broker:
-            config = agent_config(programme, broker.port, Path(folder))
+        async with LocalBroker() as broker, virtual_bluetooth() as bluetooth:
             with display:
                 display.say(f"broker: {broker.kind} on 127.0.0.1:{broker.port}; starting the agent …")
-                subscriber = await _perform(programme, display, config, Path(folder), broker.port)
+                performance = None
+                if bluetooth is not None and programme.cgm is not None:
+                    performance = await _over_bluetooth(programme, display, Path(folder), broker.port, bluetooth)
+                if performance is None:
+                    performance = await _perform(programme, display, Path(folder), broker.port)
+    subscriber = performance.subscriber
     if programme.expected is None:
         show_heard(console, subscriber.heard)
         is_good = subscriber.vitals > 0
     else:
-        verdicts = judge(programme.expected, subscriber.heard)
+        expected = earlier(programme.expected, "predicted_low", performance.glucose_lead_s)
+        verdicts = judge(expected, subscriber.heard)
         show_verdicts(console, verdicts)
         is_good = all(verdict.heard is not None for verdict in verdicts)
     if not subscriber.vitals:
         console.print("No heart rate was heard at all.", highlight=False)
     for reason in subscriber.reasons:
         console.print(f"The agent said: {reason}", markup=False, highlight=False, soft_wrap=True)
-    show_next(console, agent_config(programme))
+    show_next(console, performance.config)
     return 0 if is_good else 1
 
 
-async def _perform(programme: Programme, display: Display, config: str, folder: Path, port: int) -> Subscriber:
+async def _over_bluetooth(
+    programme: Programme, display: Display, folder: Path, port: int, bluetooth: VirtualBluetooth
+) -> _Performance | None:
+    """With the glucose sensor over Bluetooth; None, and a word why, where that does not come about."""
+    try:
+        return await _perform(programme, display, folder, port, bluetooth)
+    except _NoBluetoothError as error:
+        display.say(f"{error}: the glucose sensor goes over MQTT; starting the agent anew …")
+        return None
+
+
+async def _perform(
+    programme: Programme, display: Display, folder: Path, port: int, bluetooth: VirtualBluetooth | None = None
+) -> _Performance:
+    glucose = None if bluetooth is None or programme.cgm is None else source_lines(programme.cgm)
+    home = folder / ("mqtt" if glucose is None else "bluetooth")
+    home.mkdir()
+    environment = dict(os.environ) if bluetooth is None else os.environ | {VARIABLE: bluetooth.setting}
     async with contextlib.AsyncExitStack() as stack:
         listening = await stack.enter_async_context(_connection(port, "demo-subscriber"))
         sensor = await stack.enter_async_context(_connection(port, "demo-sensor"))
@@ -98,30 +138,51 @@ async def _perform(programme: Programme, display: Display, config: str, folder: 
         await subscriber.subscribe()
         listener = asyncio.create_task(subscriber.run(), name="subscriber")
         stack.push_async_callback(_end, listener)
-        agent = await stack.enter_async_context(_agent(config, folder))
-        await _first(subscriber.ready.wait(), agent, READY_S, folder, "did not say that it is online")
+        agent = await stack.enter_async_context(_agent(agent_config(programme, port, home, glucose), home, environment))
+        await _first(subscriber.ready.wait(), agent, READY_S, home, "did not say that it is online")
+        lead_s = 0.0
+        if bluetooth is not None:
+            display.say("the agent is online; it looks for the glucose sensor over Bluetooth")
+            lead_s = await _meet(programme, bluetooth)
         display.say("the agent is online; the sensor begins to send")
         t0_ns = subscriber.begin(time.time_ns())
         clock = asyncio.create_task(_advance(display, t0_ns), name="clock")
         stack.push_async_callback(_end, clock)
+        by_mqtt = glucose is None
         await _first(
-            _send(programme, display, sensor, t0_ns), agent, programme.duration_s + 60.0, folder, "stopped reading"
+            _send(programme, display, sensor, t0_ns, glucose_too=by_mqtt),
+            agent,
+            programme.duration_s + 60.0,
+            home,
+            "stopped reading",
         )
-        await _first(asyncio.sleep(TAIL_S), agent, TAIL_S + 60.0, folder, "stopped")
+        await _first(asyncio.sleep(TAIL_S), agent, TAIL_S + 60.0, home, "stopped")
         display.say("stopping the agent")
         with contextlib.suppress(ProcessLookupError):
             agent.terminate()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_S):
                 await subscriber.gone.wait()
-    return subscriber
+    return _Performance(subscriber, agent_config(programme, 1883, None, glucose), lead_s)
+
+
+async def _meet(programme: Programme, bluetooth: VirtualBluetooth) -> float:
+    """Switch the sensor on and let the agent find it; returns how long that took, in s. Raises _NoBluetoothError."""
+    if programme.cgm_chunks is None:
+        return 0.0
+    begun_ns = time.time_ns() // NS_PER_S * NS_PER_S  # a sensor knows the second in which its session began
+    if not await bluetooth.switch_on(list(programme.cgm_chunks(begun_ns))):
+        raise _NoBluetoothError(f"the sensor was not read out over Bluetooth within {FOUND_S:.0f} s")
+    return (time.time_ns() - begun_ns) / NS_PER_S
 
 
 def _connection(port: int, client_id: str) -> MqttConnection:
     return MqttConnection("127.0.0.1", port, client_id, clean_start=True, session_expiry_s=0)
 
 
-async def _send(programme: Programme, display: Display, sensor: MqttConnection, t0_ns: int) -> None:
+async def _send(
+    programme: Programme, display: Display, sensor: MqttConnection, t0_ns: int, *, glucose_too: bool
+) -> None:
     def shown(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
         for chunk in chunks:
             display.sent(chunk, t0_ns)
@@ -129,7 +190,7 @@ async def _send(programme: Programme, display: Display, sensor: MqttConnection, 
 
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(publish_chunks(sensor, shown(programme.ecg_chunks(t0_ns))), name="ecg")
-        if programme.cgm_chunks is not None:
+        if glucose_too and programme.cgm_chunks is not None:
             tasks.create_task(_send_readings(list(programme.cgm_chunks(t0_ns)), sensor, t0_ns), name="cgm")
 
 
@@ -173,7 +234,9 @@ async def _end(task: asyncio.Task[Any]) -> None:
 
 
 @asynccontextmanager
-async def _agent(config: str, folder: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+async def _agent(
+    config: str, folder: Path, environment: Mapping[str, str]
+) -> AsyncIterator[asyncio.subprocess.Process]:
     """`vagus run` as anybody would start it."""
     path = folder / "vagus.toml"
     path.write_text(config)
@@ -187,6 +250,7 @@ async def _agent(config: str, folder: Path) -> AsyncIterator[asyncio.subprocess.
             stdin=asyncio.subprocess.DEVNULL,
             stdout=log,
             stderr=log,
+            env=environment,
         )
     try:
         yield process
@@ -207,8 +271,13 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
         await process.wait()
 
 
-def agent_config(programme: Programme, port: int = 1883, folder: Path | None = None) -> str:
-    """The config the agent runs with, as text; without a folder, as one would write it for a broker of one's own."""
+def agent_config(
+    programme: Programme, port: int = 1883, folder: Path | None = None, glucose: Sequence[str] | None = None
+) -> str:
+    """The config the agent runs with, as text; without a folder, as one would write it for a broker of one's own.
+
+    `glucose`: the lines of the glucose sensor's source; None: it is on MQTT.
+    """
     lines = [
         "[agent]",
         f'id = "{AGENT}"',
@@ -224,7 +293,7 @@ def agent_config(programme: Programme, port: int = 1883, folder: Path | None = N
         *_source_lines(programme.ecg),
     ]
     if programme.cgm is not None:
-        lines += ["", *_source_lines(programme.cgm)]
+        lines += ["", *(_source_lines(programme.cgm) if glucose is None else glucose)]
     return "\n".join(lines) + "\n"
 
 

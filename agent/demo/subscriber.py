@@ -6,7 +6,7 @@ import asyncio
 import time
 from contextlib import suppress
 
-from agent.demo.display import Display
+from agent.demo.display import Display, is_shown
 from agent.demo.truth import Heard
 from agent.mqtt import Message, MqttConnection
 from agent.uplink.evidence import parse_rfc3339_ns
@@ -55,7 +55,8 @@ class Subscriber:
         elif what == "vital":
             vital = VitalMessage.model_validate_json(message.payload)
             self.vitals += vital.code == "hr"
-            self._display.vital(vital.code, vital.value, vital.unit)
+            if is_shown(vital.code):
+                self._display.vital(vital.code, vital.value, vital.unit)
         elif what == "event":
             self._event(message.payload)
 

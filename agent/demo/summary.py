@@ -11,9 +11,9 @@ from rich.text import Text
 from agent.demo.truth import Heard, Verdict
 
 NEXT = """
-What you saw: a sensor (here made of software) published its signal over MQTT to a broker on this machine. `vagus run`,
-in a process of its own, found and classified the beats, judged them by its rules, put each alert on disk and
-published it. This program subscribed, like any other subscriber would, and compared with what it knew was coming.
+What you saw: a sensor (here made of software) published its signal over MQTT to a broker on this machine{bluetooth}.
+`vagus run`, in a process of its own, found and classified the beats, judged them by its rules, put each alert on disk
+and published it. This program subscribed, like any other subscriber would, and compared with what it knew was coming.
 
 The agent ran with a config like this one:
 
@@ -24,6 +24,9 @@ Next:
   3. vagus run vagus.toml       runs the agent
   4. vagus subscribe            in another terminal, shows alerts as they come
 """
+
+BLUETOOTH = """, and a glucose
+sensor (made of software as well) was paired with over Bluetooth and asked for the three hours that it had stored"""
 
 
 def show_verdicts(console: Console, verdicts: Sequence[Verdict]) -> None:
@@ -76,4 +79,5 @@ def show_heard(console: Console, heard: Sequence[Heard]) -> None:
 def show_next(console: Console, config: str) -> None:
     """How the person goes on from here."""
     indented = "".join(f"    {line}\n" if line else "\n" for line in config.splitlines())
-    console.print(NEXT.format(config=indented), markup=False, highlight=False, soft_wrap=True)
+    bluetooth = BLUETOOTH if 'type = "ble"' in config else ""
+    console.print(NEXT.format(config=indented, bluetooth=bluetooth), markup=False, highlight=False, soft_wrap=True)

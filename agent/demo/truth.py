@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 
 from agent.ingest.simulate import Rhythm, SimulatedPatient
@@ -91,6 +91,14 @@ def _faults(patient: SimulatedPatient) -> list[Expected]:
         if episode.rhythm == Rhythm.SILENCE and episode.end_s - episode.start_s >= 5.5:
             found.append(Expected("stream_silent", episode.start_s, episode.start_s + 6.5))
     return found
+
+
+def earlier(expected: Sequence[Expected], rule: str, lead_s: float) -> tuple[Expected, ...]:
+    """The same, but that the alarm of one rule comes so much earlier."""
+    return tuple(
+        replace(one, onset_s=one.onset_s - lead_s, due_s=one.due_s - lead_s) if one.rule == rule else one
+        for one in expected
+    )
 
 
 def judge(expected: Sequence[Expected], heard: Sequence[Heard]) -> tuple[Verdict, ...]:

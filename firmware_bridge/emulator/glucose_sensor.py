@@ -48,7 +48,7 @@ _OPERATORS = frozenset(RacpOperator) - {RacpOperator.NONE}
 class GlucoseSensor(Peripheral):
     """Plays `mg_dl`, one reading every `interval_min` from the session's start; None is a reading that failed.
 
-    `time` is in UTC ns; the session began `began_min` before the sensor is switched on, and what fell into that is
+    `time` is in UTC ns, and so is `session_start_ns`, of which a sensor knows the second; what lies before now is
     stored. `secured`: whether it uses E2E-CRCs. `operators`: those of RACP that it knows.
     """
 
@@ -61,7 +61,7 @@ class GlucoseSensor(Peripheral):
         *,
         time: DeviceTime,
         mg_dl: Sequence[float | None],
-        began_min: int = 0,
+        session_start_ns: int,
         interval_min: int = 5,
         run_hours: int = 240,
         secured: bool = True,
@@ -72,7 +72,7 @@ class GlucoseSensor(Peripheral):
         super().__init__(air, address, About("CGM 0815", "Example", "CGM", "2.1"), time=time, **more)
         self._mg_dl, self._interval_min, self._secured = mg_dl, interval_min, secured
         self._operators = frozenset(operators)
-        self._start_ns = time.now_ns() - began_min * MINUTE_NS
+        self._start_ns = session_start_ns // NS_PER_S * NS_PER_S
         self.knows_time = True
         """Whether somebody has told it what time it is."""
         self.status = SensorStatus(0)
@@ -81,6 +81,8 @@ class GlucoseSensor(Peripheral):
         """All that it has stored, by minute of the session."""
         self.reported = 0
         """Records that it sent because somebody asked for them."""
+        self.has_reported = asyncio.Event()
+        """All that somebody asked for was sent."""
         self._reporting: asyncio.Task[None] | None = None
         self._measurement = self.source(MEASUREMENT)
         self._racp = self.control_point(RACP, self._records_asked)
@@ -131,7 +133,7 @@ class GlucoseSensor(Peripheral):
     def _session_start(self) -> CgmSessionStart:
         if not self.knows_time:
             return CgmSessionStart(DateTime(0, 0, 0, 0, 0, 0), None, None, self._secured)
-        at = _EPOCH + timedelta(seconds=round(self._start_ns / NS_PER_S))
+        at = _EPOCH + timedelta(seconds=self._start_ns // NS_PER_S)
         return CgmSessionStart(DateTime(at.year, at.month, at.day, at.hour, at.minute, at.second), 0, 0, self._secured)
 
     def _told_the_time(self, data: bytes) -> None:
@@ -180,6 +182,7 @@ class GlucoseSensor(Peripheral):
             self.reported += 1
             await self.notify(self._measurement, bytes(record))
             await asyncio.sleep(0)
+        self.has_reported.set()
         result = RacpResult.SUCCESS if records else RacpResult.NO_RECORDS
         self.answer(self._racp, bytes(RacpAnswer(RacpOp.REPORT, result)))
 

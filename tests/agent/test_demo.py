@@ -220,3 +220,36 @@ def test_an_agent_that_ends_too_soon_is_reported_with_its_last_words(
     said = capsys.readouterr().out
     assert "the agent ended with 2" in said
     assert "hots" in said
+
+
+@pytest.mark.broker
+@pytest.mark.skipif(find_mosquitto() is None, reason="needs mosquitto")
+def test_the_glucose_sensor_is_met_over_bluetooth(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("bumble", reason="bumble is not installed")
+    monkeypatch.setattr("agent.demo.programme.GLUCOSE_NOW_S", 2.0)
+    assert demo_command(argparse.Namespace(record=None, start_s=None, seconds=6.0, plain=True)) == 0
+    said = capsys.readouterr().out
+    assert "it looks for the glucose sensor over Bluetooth" in said
+    assert "over MQTT" not in said.replace("published its signal over MQTT", "")
+    assert 'type = "ble"' in said
+    (row,) = [line for line in said.splitlines() if "predicted low" in line]
+    assert "came" in row
+
+
+@pytest.mark.broker
+@pytest.mark.skipif(find_mosquitto() is None, reason="needs mosquitto")
+def test_where_bluetooth_does_not_come_up_the_demo_says_so_and_goes_on_over_mqtt(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("bumble", reason="bumble is not installed")
+
+    async def in_vain(*_: object) -> bool:
+        return False
+
+    monkeypatch.setattr("agent.demo.bluetooth.VirtualBluetooth.switch_on", in_vain)
+    assert demo_command(argparse.Namespace(record=None, start_s=None, seconds=4.0, plain=True)) == 0
+    said = capsys.readouterr().out
+    assert "the glucose sensor goes over MQTT" in said
+    assert 'type = "ble"' not in said

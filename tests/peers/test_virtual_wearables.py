@@ -79,8 +79,9 @@ async def paired(air: Air, device: Peripheral) -> AsyncIterator[Ears]:
     await backend.close()
 
 
-def sensor(air: Air, **more: Any) -> GlucoseSensor:
-    return GlucoseSensor(air, ADDRESS, time=LoopTime(EPOCH_NS), mg_dl=MG_DL, **more)
+def sensor(air: Air, *, began_min: int, **more: Any) -> GlucoseSensor:
+    start_ns = EPOCH_NS - began_min * 60 * NS_PER_S
+    return GlucoseSensor(air, ADDRESS, time=LoopTime(EPOCH_NS), mg_dl=MG_DL, session_start_ns=start_ns, **more)
 
 
 def test_a_glucose_sensor_says_what_it_is_and_answers_for_what_it_stored() -> None:
