@@ -23,6 +23,7 @@ from agent.config_limits import read_limits
 from agent.config_lines import Path as KeyPath
 from agent.config_reader import TableReader, parse_toml
 from agent.config_schema import AgentTable, AlarmsTable, Format, HistoryTable, MqttTable, OutboxTable, PatientTable
+from agent.config_serial import SerialConfig
 from agent.config_sources import MqttSource, NightscoutConfig, SourceConfig, SourceReader, WfdbSource
 from agent.config_uplink import HomeAssistantConfig, HomeAssistantTable
 from agent.time_zone import TimeZoneError, known_zones, local_time
@@ -44,6 +45,7 @@ __all__ = [
     "NightscoutConfig",
     "OutboxConfig",
     "PatientConfig",
+    "SerialConfig",
     "WfdbSource",
     "check_command",
     "default_state_dir",

@@ -24,13 +24,60 @@ def _bluetooth_address(value: str) -> str:
     return value.upper()
 
 
+def _port(value: str) -> str:
+    if not value.startswith("/"):
+        raise ValueError("must be a device file such as /dev/ttyUSB0, or one of /dev/serial/by-id")
+    return value
+
+
 def _adapter(value: str) -> str:
     if not re.fullmatch(r"hci[0-9]{1,3}", value):
         raise ValueError("must be an adapter's name such as hci0")
     return value
 
 
-_KINDS_OF_SOURCE = '"ble", "mqtt", "nightscout" or "wfdb".'
+_KINDS_OF_SOURCE = '"ble", "mqtt", "nightscout", "serial" or "wfdb".'
+
+
+StreamKind = Annotated[
+    Kind, Field(title="What is measured", description="Decides how the stream is checked and what becomes of it.")
+]
+Unit = Annotated[
+    str | None,
+    Field(
+        title="Unit",
+        description="Unit of the samples as sent, where the payload names none. Without it, the agent's own: "
+        + ", ".join(f"{kind} {unit}" for kind, unit in CANONICAL_UNIT.items())
+        + ".",
+    ),
+]
+RateHz = Annotated[
+    float | None,
+    Field(
+        ge=0.1,
+        le=MAX_RATE_HZ,
+        title="Sampling rate",
+        description="Nominal samples a second. Leave out for single readings and give interval_s.",
+    ),
+]
+IntervalS = Annotated[
+    float | None,
+    Field(
+        gt=0,
+        le=86400,
+        title="Seconds between readings",
+        description="Expected spacing of single readings (a glucose sensor: 300). Silence is judged against it.",
+    ),
+]
+Columns = Annotated[
+    list[Annotated[str, Field(min_length=1, max_length=32)]] | None,
+    Field(
+        min_length=1,
+        max_length=MAX_CHANNELS,
+        title="Columns",
+        description='Names of the columns, such as ECG leads ["MLII", "V1"]. Without it: one column, unnamed.',
+    ),
+]
 
 
 class MqttSourceTable(Table):
@@ -39,37 +86,11 @@ class MqttSourceTable(Table):
     type: Literal["mqtt"] = Field(title="Kind of source", description=_KINDS_OF_SOURCE)
     device: Slug = Field(title="Device", description="The sensor's own id: the topic level before the last.")
     channel: Slug = Field(title="Channel", description="The stream within the device: the last topic level.")
-    kind: Kind = Field(
-        title="What is measured", description="Decides how the stream is checked and what becomes of it."
-    )
-    unit: str | None = Field(
-        None,
-        title="Unit",
-        description="Unit of the samples as sent, where the payload names none. Without it, the agent's own: "
-        + ", ".join(f"{kind} {unit}" for kind, unit in CANONICAL_UNIT.items())
-        + ".",
-    )
-    rate_hz: float | None = Field(
-        None,
-        ge=0.1,
-        le=MAX_RATE_HZ,
-        title="Sampling rate",
-        description="Nominal samples a second. Leave out for single readings and give interval_s.",
-    )
-    interval_s: float | None = Field(
-        None,
-        gt=0,
-        le=86400,
-        title="Seconds between readings",
-        description="Expected spacing of single readings (a glucose sensor: 300). Silence is judged against it.",
-    )
-    channels: list[Annotated[str, Field(min_length=1, max_length=32)]] | None = Field(
-        None,
-        min_length=1,
-        max_length=MAX_CHANNELS,
-        title="Columns",
-        description='Names of the columns, such as ECG leads ["MLII", "V1"]. Without it: one column, unnamed.',
-    )
+    kind: StreamKind
+    unit: Unit = None
+    rate_hz: RateHz = None
+    interval_s: IntervalS = None
+    channels: Columns = None
     format: Format = Field(
         "auto",
         title="Payload format",
@@ -186,6 +207,34 @@ class BleSourceTable(Table):
     )
 
 
+class SerialSourceTable(Table):
+    """A stream of a device with our own firmware on a serial line or USB; see docs/serial.md. One table a stream."""
+
+    type: Literal["serial"] = Field(title="Kind of source", description=_KINDS_OF_SOURCE)
+    port: Annotated[str, AfterValidator(_port)] = Field(
+        title="Port",
+        description="The device file. `/dev/serial/by-id/…` stays the same when other devices are plugged in; "
+        "it may have * and ? in it, as long as one port fits.",
+    )
+    baud: int = Field(
+        115200,
+        ge=1200,
+        le=921_600,
+        title="Bits a second",
+        description="As the firmware has it; USB devices that are a serial port themselves do not mind.",
+    )
+    stream: int = Field(0, ge=0, le=255, title="Stream", description="The device's own number for the stream.")
+    device: Slug = Field("serial", title="Device", description="What it is called in status and alerts.")
+    channel: Slug | None = Field(
+        None, title="Channel", description="What the stream is called within the device. Without it: as `kind`."
+    )
+    kind: StreamKind
+    unit: Unit = None
+    rate_hz: RateHz = None
+    interval_s: IntervalS = None
+    channels: Columns = None
+
+
 class WfdbSourceTable(Table):
     """A WFDB recording (PhysioNet's format) played as if it were live."""
 
@@ -206,6 +255,7 @@ SOURCES: dict[str, type[Table]] = {
     "ble": BleSourceTable,
     "mqtt": MqttSourceTable,
     "nightscout": NightscoutSourceTable,
+    "serial": SerialSourceTable,
     "wfdb": WfdbSourceTable,
 }
 """Tables of [[patient.source]] by their `type`."""

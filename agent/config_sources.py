@@ -9,22 +9,23 @@ from typing import Any, Literal
 from agent.alarms.glucose_settings import SensorLife
 from agent.alarms.local_time import LocalTime
 from agent.config_ble import BleConfig, read_ble
-from agent.config_faults import did_you_mean, shown
+from agent.config_faults import shown
 from agent.config_lines import Path as KeyPath
 from agent.config_reader import TableReader
 from agent.config_schema import Format
+from agent.config_serial import PortReader, SerialConfig
 from agent.config_source_schema import (
     SOURCES,
     BleSourceTable,
     MqttSourceTable,
     NightscoutSourceTable,
+    SerialSourceTable,
     WfdbSourceTable,
 )
+from agent.config_stream import read_stream
 from agent.time_zone import instant_ns
-from firmware_bridge.chunk import CANONICAL_UNIT, UNIT_FACTOR, Stream
+from firmware_bridge.chunk import CANONICAL_UNIT, Stream
 
-_WAVEFORMS = frozenset({"ecg", "ppg", "abp", "acc"})
-"""Kinds that make no sense as single readings."""
 _SENSOR_KEYS = ("warm_up_min", "lifetime_days", "sensor_started")
 
 
@@ -63,7 +64,7 @@ class NightscoutConfig:
         return f"NightscoutConfig({self.stream.key!r}, {self.url!r})"
 
 
-SourceConfig = MqttSource | NightscoutConfig | WfdbSource | BleConfig
+SourceConfig = MqttSource | NightscoutConfig | WfdbSource | BleConfig | SerialConfig
 
 
 class SourceReader:
@@ -74,6 +75,7 @@ class SourceReader:
         self._local = local
         self._taken: dict[tuple[str, str], KeyPath] = {}
         self._radios: dict[tuple[str, str], KeyPath] = {}
+        self._ports = PortReader(read)
 
     def sources(self, patient: dict[str, Any], path: KeyPath, patient_id: str) -> tuple[SourceConfig, ...]:
         """Those of one [[patient]] table that have no fault."""
@@ -92,6 +94,9 @@ class SourceReader:
                 self._claim((table.device, table.channel), place)
             elif isinstance(table, BleSourceTable):
                 sources.append(self._ble(table, place, patient_id))
+            elif isinstance(table, SerialSourceTable):
+                sources.append(self._ports.source(table, place, patient_id))
+                self._claim((table.device, table.channel or table.kind), place)
             elif isinstance(table, WfdbSourceTable):
                 sources.append(self._wfdb_source(table, place))
         return tuple(source for source in sources if source is not None)
@@ -106,41 +111,14 @@ class SourceReader:
 
     def _mqtt_source(self, table: MqttSourceTable, path: KeyPath, patient_id: str) -> MqttSource | None:
         noted = len(self._read.faults)
-        canonical = CANONICAL_UNIT[table.kind]
-        unit = table.unit if table.unit is not None else canonical
-        units = [canonical, *(known for known, target in UNIT_FACTOR if target == canonical)]
-        if unit not in units:
-            message = f"{shown(unit)} is no unit of {table.kind}"
-            self._read.fault(
-                (*path, "unit"), message, did_you_mean(unit, units) if len(units) > 1 else f'use "{canonical}"'
-            )
-        if table.rate_hz is not None and table.interval_s is not None:
-            message = "stands beside rate_hz"
-            self._read.fault((*path, "interval_s"), message, "rate_hz is for waveforms, interval_s for single readings")
-        elif table.rate_hz is None and (table.interval_s is None or table.kind in _WAVEFORMS):
-            what = "is required" if table.kind in _WAVEFORMS else "or interval_s is required"
-            self._read.fault((*path, "rate_hz"), what, "samples a second, as the device states it")
-        channels = tuple(table.channels or ("",))
-        if len(set(channels)) < len(channels):
-            self._read.fault((*path, "channels"), "names a column twice", "give every column a name of its own")
+        stream = read_stream(self._read, table, table.channel, path, patient_id)
         if table.format == "nightscout" and table.kind != "cgm":
             self._read.fault(
                 (*path, "format"), '"nightscout" carries glucose only', 'set kind = "cgm" or another format'
             )
         sensor = self._sensor(table, path)
-        if len(self._read.faults) > noted:
+        if stream is None or len(self._read.faults) > noted:
             return None
-        stream = Stream(
-            patient=patient_id,
-            device=table.device,
-            channel=table.channel,
-            kind=table.kind,
-            unit=canonical,
-            sent_unit="" if unit == canonical else unit,
-            rate_hz=table.rate_hz or 0.0,
-            channels=channels,
-            interval_s=table.interval_s or 0.0,
-        )
         return MqttSource(stream, table.format, sensor)
 
     def _sensor(self, table: MqttSourceTable, path: KeyPath) -> SensorLife | None:

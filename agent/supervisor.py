@@ -16,7 +16,16 @@ from contextlib import AsyncExitStack
 
 from agent import __version__
 from agent.alarms.alert import AlertEvent
-from agent.config import BleConfig, Config, MqttConfig, NightscoutConfig, PatientConfig, WfdbSource, streams
+from agent.config import (
+    BleConfig,
+    Config,
+    MqttConfig,
+    NightscoutConfig,
+    PatientConfig,
+    SerialConfig,
+    WfdbSource,
+    streams,
+)
 from agent.config import MqttSource as MqttSourceConfig
 from agent.device_alarms import DeviceAlarms
 from agent.engine import Engine
@@ -29,6 +38,7 @@ from agent.ingest.device_status import DeviceSource
 from agent.ingest.mqtt import MqttSource
 from agent.ingest.nightscout import NightscoutSource, Site
 from agent.ingest.replay import EPOCH_NS, RecordStream, ReplaySource, record_chunks
+from agent.ingest.serial import SerialSource
 from agent.ingest.source import Delivery, Source
 from agent.ingest.wfdb import read_header
 from agent.live_models import live_models, model_alarms
@@ -109,6 +119,12 @@ class Supervisor:
         self._bluetooth = bluetooth_source(worn, config.agent.state_dir) if worn else None
         if self._bluetooth is not None:
             self._wearables.append(self._bluetooth)
+        wired = [
+            source for patient in config.patients for source in patient.sources if isinstance(source, SerialConfig)
+        ]
+        self._serial = SerialSource(wired) if wired else None
+        if self._serial is not None:
+            self._wearables.append(self._serial)
         self._device_alarms = DeviceAlarms(config.agent.id)
         self._standing: dict[Standing, str] = {}
 
@@ -174,7 +190,8 @@ class Supervisor:
             for source in patient.sources
             if isinstance(source, WfdbSource)
         ]
-        return [*replays, *self._sites, mqtt, *([self._bluetooth] if self._bluetooth is not None else [])]
+        kept_open = [source for source in (self._bluetooth, self._serial) if source is not None]
+        return [*replays, *self._sites, mqtt, *kept_open]
 
     def _discovery(self) -> Discovery | None:
         """What Home Assistant is to be told; None where there is nothing to say and nothing to take away."""

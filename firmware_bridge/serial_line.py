@@ -1,4 +1,4 @@
-"""Frames over a serial line: COBS, each frame ended by a zero byte. MQTT and BLE carry frames bare."""
+"""Frames and requests over a serial line: COBS, each ended by a zero byte. MQTT and BLE carry them bare."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from cobs import cobs
 
 from firmware_bridge.chunk import DecodeError
 from firmware_bridge.frame import Frame
+from firmware_bridge.resend import ResendRequest
 
 MAX_FRAME_BYTES = 1 << 16
 
 
-def to_line(frame: Frame) -> bytes:
-    """The bytes that carry a frame over a serial line, delimiter included."""
-    stuffed: bytes = cobs.encode(bytes(frame))
+def to_line(message: Frame | ResendRequest) -> bytes:
+    """The bytes that carry a frame, or a request, over a serial line, delimiter included."""
+    stuffed: bytes = cobs.encode(bytes(message))
     return stuffed + b"\0"
 
 
