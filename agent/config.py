@@ -25,7 +25,7 @@ from agent.config_reader import TableReader, parse_toml
 from agent.config_schema import AgentTable, AlarmsTable, Format, HistoryTable, MqttTable, OutboxTable, PatientTable
 from agent.config_serial import SerialConfig
 from agent.config_sources import MqttSource, NightscoutConfig, SourceConfig, SourceReader, WfdbSource
-from agent.config_uplink import HomeAssistantConfig, HomeAssistantTable
+from agent.config_uplink import HomeAssistantConfig, WebhookConfig, read_home_assistant, read_webhook
 from agent.time_zone import TimeZoneError, known_zones, local_time
 from agent.tls import TlsFileError, client_context
 from firmware_bridge.chunk import Stream
@@ -46,6 +46,7 @@ __all__ = [
     "OutboxConfig",
     "PatientConfig",
     "SerialConfig",
+    "WebhookConfig",
     "WfdbSource",
     "check_command",
     "default_state_dir",
@@ -133,6 +134,7 @@ class Config:
     home_assistant: HomeAssistantConfig = field(default_factory=HomeAssistantConfig)
     manners: Manners = field(default_factory=Manners)
     """[alarms]"""
+    webhook: WebhookConfig | None = None
 
 
 def load_config(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
@@ -207,7 +209,7 @@ class _Reader:
         self._local = UTC
 
     def config(self, data: dict[str, Any]) -> Config:
-        known = ("agent", "mqtt", "patient", "alarms", "outbox", "history", "home_assistant")
+        known = ("agent", "mqtt", "patient", "alarms", "outbox", "history", "home_assistant", "webhook")
         for key in data:
             if key not in known:
                 self._read.fault((key,), *unknown_key(key, known))
@@ -218,11 +220,16 @@ class _Reader:
         alarms = self._read.table(AlarmsTable, data.get("alarms", {}), ("alarms",))
         outbox = self._read.table(OutboxTable, data.get("outbox", {}), ("outbox",))
         history = self._read.table(HistoryTable, data.get("history", {}), ("history",))
-        home_assistant = self._home_assistant(data)
+        home_assistant, webhook = HomeAssistantConfig(), None
+        if "home_assistant" in data:
+            home_assistant = read_home_assistant(self._read, data["home_assistant"])
+        if "webhook" in data:
+            webhook = read_webhook(self._read, data["webhook"])
         if self._read.faults or not (agent and mqtt and alarms and outbox and history):
             raise ConfigError(self._read.faults)
         kept = HistoryConfig(history.days, history.max_mb)
-        return Config(agent, mqtt, patients, OutboxConfig(outbox.max_mb), kept, home_assistant, _manners(alarms))
+        manners = _manners(alarms)
+        return Config(agent, mqtt, patients, OutboxConfig(outbox.max_mb), kept, home_assistant, manners, webhook)
 
     def _agent(self, data: dict[str, Any]) -> AgentConfig | None:
         if "agent" not in data:
@@ -245,12 +252,6 @@ class _Reader:
             table.log,
             table.timezone,
         )
-
-    def _home_assistant(self, data: dict[str, Any]) -> HomeAssistantConfig:
-        if "home_assistant" not in data:
-            return HomeAssistantConfig()
-        table = self._read.table(HomeAssistantTable, data["home_assistant"], ("home_assistant",))
-        return HomeAssistantConfig(table.enabled, table.prefix) if table is not None else HomeAssistantConfig()
 
     def _zone(self, name: str) -> LocalTime:
         try:

@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 from agent.config_limit_schema import LIMITS
 from agent.config_schema import AgentTable, AlarmsTable, HistoryTable, MqttTable, OutboxTable, PatientTable, Table
 from agent.config_source_schema import SOURCES
-from agent.config_uplink import HomeAssistantTable
+from agent.config_uplink import HomeAssistantTable, WebhookTable
 
 _INTRODUCTION = """\
 # The config
@@ -39,6 +39,7 @@ def config_page() -> str:
         "[outbox]": OutboxTable,
         "[history]": HistoryTable,
         "[home_assistant]": HomeAssistantTable,
+        "[webhook]": WebhookTable,
     }
     parts += [_section(name, table) for name, table in rest.items()]
     return "\n".join(parts)

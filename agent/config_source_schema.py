@@ -12,7 +12,8 @@ from agent.config_schema import FileName, Format, Kind, Slug, Table
 from firmware_bridge.chunk import CANONICAL_UNIT, MAX_CHANNELS, MAX_RATE_HZ
 
 
-def _web_address(value: str) -> str:
+def web_address(value: str) -> str:
+    """`value`, if it is an address of the web; raises ValueError otherwise."""
     if not re.fullmatch(r"https?://[^\s/?#@]+([/?][^\s#]*)?", value):
         raise ValueError("must begin with http:// or https:// and a host, without user name and password")
     return value
@@ -123,7 +124,7 @@ class NightscoutSourceTable(Table):
     """Glucose fetched from a Nightscout site, or from the web service of xDrip or Juggluco on a phone."""
 
     type: Literal["nightscout"] = Field(title="Kind of source", description=_KINDS_OF_SOURCE)
-    url: Annotated[str, AfterValidator(_web_address)] = Field(
+    url: Annotated[str, AfterValidator(web_address)] = Field(
         title="Address",
         description="Of the site, such as `https://my-site.example`, or of its entries where it has only those, "
         "such as `http://192.168.1.20:17580/sgv.json`. A redirection is not followed.",

@@ -22,6 +22,7 @@ from typing import Literal
 
 from agent.uplink.outbox_file import OutboxError, open_outbox_file
 from agent.uplink.reserve import Reserve
+from agent.uplink.webhook_queue import WebhookQueue
 
 __all__ = [
     "Depth",
@@ -118,12 +119,14 @@ class Outbox:
         max_bytes: int = 256 << 20,
         *,
         max_pages: int | None = None,
+        webhook_bytes: int | None = None,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         """Open or create. A file that is damaged is moved aside (`moved_aside`) and a new one started.
 
-        `max_pages` bounds the file itself, in pages of 4 KiB. Raises OutboxError when another process has the file,
-        when it was written by a newer version, or when the folder cannot be written.
+        `max_pages` bounds the file itself, in pages of 4 KiB; `webhook_bytes` the alerts that wait for the webhook,
+        None where there is no webhook. Raises OutboxError when another process has the file, when it was written by a
+        newer version, or when the folder cannot be written.
         """
         self.path, self._max_bytes, self._clock_ns = path, max_bytes, clock_ns
         self.dropped: Counter[str] = Counter()
@@ -140,8 +143,11 @@ class Outbox:
         self._seq = meta["seq"]
         self.boot_id = meta["boot_id"] + 1
         """Rises with every start; with `seq` it lets a subscriber see what it missed."""
+        self.webhook = None if webhook_bytes is None else WebhookQueue(self._db, webhook_bytes)
         try:
             with self._transaction():
+                if self.webhook is None:
+                    self._db.execute("DELETE FROM webhook")
                 self._db.execute("UPDATE meta SET value = ? WHERE key = 'boot_id'", (self.boot_id,))
         except OutboxFull:
             log.exception("outbox %s: no room to count this start", path)
@@ -186,7 +192,12 @@ class Outbox:
         except OutboxFull:
             self._make_room()
             alerts = [message for message in outgoing if message.kind == "alert"]
-            self._store(alerts, journal, snapshots, alarms)
+            try:
+                self._store(alerts, journal, snapshots, alarms)
+            except OutboxFull:
+                if not self._give_up_webhook():
+                    raise
+                self._store(alerts, journal, snapshots, alarms)
             self.dropped.update(message.kind for message in outgoing if message.kind != "alert")
 
     def pending(
@@ -226,13 +237,22 @@ class Outbox:
     def delivered(self, ids: Collection[int]) -> None:
         """Delete rows that the broker has acknowledged."""
         delete = "DELETE FROM outbox WHERE id IN (SELECT value FROM json_each(?))"
+        self._surely(lambda: self._delete(delete, json.dumps(list(ids))))
+
+    def webhook_delivered(self, ids: Collection[int]) -> None:
+        """Delete rows that the webhook has acknowledged."""
+        webhook = self.webhook
+        if webhook is not None:
+            self._surely(lambda: webhook.remove(ids))
+
+    def _surely(self, delete: Callable[[], object]) -> None:
         try:
             with self._transaction():
-                self._delete(delete, json.dumps(list(ids)))
+                delete()
         except OutboxFull:  # even a deletion is first written to the log
             self._use(self._reserve if self._reserve.is_kept else self._last_reserve)
             with self._transaction():
-                self._delete(delete, json.dumps(list(ids)))
+                delete()
         self._keep_reserves()
 
     def recover(self) -> Recovery:
@@ -280,7 +300,10 @@ class Outbox:
             self._db.executemany("INSERT INTO alarm VALUES (?, ?)", kept)
             self._db.execute("UPDATE meta SET value = ? WHERE key = 'seq'", (self._seq,))
             shed = self._shed() if outgoing else Counter[str]()
+            given_up = self.webhook.shed() if self.webhook is not None and outgoing else 0
         self.dropped += shed
+        if self.webhook is not None:
+            self.webhook.given_up += given_up
 
     def _insert(self, message: Outgoing, now_ns: int) -> None:
         if message.retain:  # only the last value of a retained topic is of use to anybody
@@ -306,6 +329,8 @@ class Outbox:
             ),
         )
         self._bytes += len(message.payload)
+        if self.webhook is not None and message.alert_id is not None and not message.retain:
+            self.webhook.add(message.alert_id, message.priority, message.payload)
 
     def _shed(self) -> Counter[str]:
         """Delete the least urgent, then the oldest, of what is not an alert, until the payloads fit."""
@@ -340,6 +365,16 @@ class Outbox:
             with self._transaction():
                 dropped = self._delete("DELETE FROM outbox WHERE kind != 'alert'")
             self.dropped += dropped
+
+    def _give_up_webhook(self) -> bool:
+        """The broker's subscribers come first: what waits for a webhook must not use up the room for alerts."""
+        if self.webhook is None or not len(self.webhook):
+            return False
+        with contextlib.suppress(OutboxFull):
+            with self._transaction():
+                given_up = self.webhook.clear()
+            self.webhook.given_up += given_up
+        return True
 
     def _keep_reserves(self) -> None:
         self._last_reserve.keep()

@@ -6,6 +6,8 @@ import logging
 import sqlite3
 from pathlib import Path
 
+from agent.uplink.webhook_queue import SCHEMA as WEBHOOK_SCHEMA
+
 log = logging.getLogger(__name__)
 
 FILE_NAME = "outbox.sqlite"
@@ -82,6 +84,8 @@ def _open(path: Path, now_ns: int) -> sqlite3.Connection:
             first = f"INSERT INTO meta VALUES ('schema_version', {SCHEMA_VERSION}), ('seq', 0), ('boot_id', {boot_id});"  # noqa: S608
             db.executescript(f"BEGIN; {_SCHEMA} {first} COMMIT;")
         _check_version(db, path)
+        if not db.execute("SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = 'webhook')").fetchone()[0]:
+            db.executescript(f"BEGIN; {WEBHOOK_SCHEMA} COMMIT;")  # of an agent before there was one
     except BaseException:
         db.close()
         raise
