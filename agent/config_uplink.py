@@ -49,7 +49,7 @@ class WebhookTable(Table):
     )
     secret_file: FileName = Field(
         title="File with the secret",
-        description="File whose first line is `whsec_` and base64 of 24 to 64 random bytes, which the receiver has too.",
+        description="File whose first line is `whsec_` and base64 of 24 to 64 random bytes; the receiver has it too.",
     )
     ca_file: FileName | None = Field(
         None,

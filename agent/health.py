@@ -35,6 +35,7 @@ from agent.uplink.messages import (
 )
 from agent.uplink.outbox import Outgoing
 from agent.uplink.publisher import Publisher
+from agent.uplink.webhook import WebhookPublisher
 from agent.vitals import Vital, device_vitals, vitals_of
 from agent.worker import Worker
 
@@ -65,10 +66,11 @@ class Health:
         packs: Sequence[PackState],
         sites: Sequence[NightscoutSource] = (),
         wearables: Sequence[DeviceSource] = (),
+        webhook: WebhookPublisher | None = None,
     ) -> None:
         self._worker, self._thread, self._uplink, self._publisher = worker, thread, uplink, publisher
         self._source, self._ingest = source, ingest
-        self._packs, self._sites, self._wearables = packs, sites, wearables
+        self._packs, self._sites, self._wearables, self._webhook = packs, sites, wearables, webhook
         self._started_ns = time.time_ns()
         self._under_way = 0
         self._last_vital: dict[tuple[str, str], str] = {}
@@ -192,6 +194,8 @@ class Health:
         if history is not None and history.moved_aside is not None:
             reasons.append(f"the history was damaged: moved to {history.moved_aside}, started anew")
         reasons += [f"{topic}: {reason}" for topic, reason in self._publisher.refused.items()]
+        if self._webhook is not None and self._webhook.trouble():
+            reasons.append(self._webhook.trouble())
         if not self._ingest.is_connected:
             reasons.append(f"no input: {self._ingest.status.detail}")
         reasons += [f"no input: denied to subscribe to {f}" for f in self._ingest.status.refused_subscriptions]
@@ -217,6 +221,7 @@ class Health:
             "outbox_rows": depth.rows,
             "outbox_bytes": depth.payload_bytes,
             "display_shed": self._shed,
+            **({} if self._worker.outbox.webhook is None else {"webhook_waiting": len(self._worker.outbox.webhook)}),
             **{f"outbox_dropped {kind}": count for kind, count in self._worker.outbox.dropped.items()},
             **(self._worker.history.counters if self._worker.history is not None else {}),
             **_flat(self._source.counters()),

@@ -54,6 +54,7 @@ from agent.uplink.messages import JSON_TYPE, offline_payload
 from agent.uplink.outbox import Outbox, OutboxError, Outgoing
 from agent.uplink.publisher import Publisher
 from agent.uplink.topics import INPUT_FILTER, Topics
+from agent.uplink.webhook import WebhookPublisher
 from agent.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -84,7 +85,11 @@ class Supervisor:
         config.agent.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         models, self._packs = live_models(config.agent.state_dir, config.agent.runtime, time.time_ns)
         self._persons = _persons(config, self._streams)
-        outbox = Outbox(config.agent.state_dir / outbox_file.FILE_NAME, config.outbox.max_mb << 20)
+        outbox = Outbox(
+            config.agent.state_dir / outbox_file.FILE_NAME,
+            config.outbox.max_mb << 20,
+            webhook_bytes=config.webhook.max_mb << 20 if config.webhook else None,
+        )
         kept = config.history  # opened after the outbox, whose lock keeps others out
         self._history = History(config.agent.state_dir / FILE_NAME, days=kept.days, max_mb=kept.max_mb)
         engine = Engine(
@@ -106,6 +111,8 @@ class Supervisor:
             manners=config.manners,
         )
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="worker")
+        hook = config.webhook
+        self._webhook = WebhookPublisher(hook.receiver(), outbox, self._thread) if hook is not None else None
         self._queue: asyncio.Queue[Delivery] = asyncio.Queue(QUEUE_DELIVERIES)
         self._sites = [
             NightscoutSource(Site(source.url, source.secret, source.token), source.stream, poll_s=source.poll_s)
@@ -154,6 +161,7 @@ class Supervisor:
                 self._packs,
                 self._sites,
                 self._wearables,
+                self._webhook,
             )
             resumed = await loop.run_in_executor(self._thread, self._worker.recover, source.decoder.decode)
             log.info("agent %s, vagus %s: %s", self._config.agent.id, __version__, resumed)
@@ -169,6 +177,7 @@ class Supervisor:
                     tasks.create_task(self._work(uplink, publisher, health), name="worker"),
                     *(tasks.create_task(one.run(self._queue.put)) for one in self._sources(source)),
                     *([tasks.create_task(home.run(), name="home assistant")] if home else []),
+                    *([tasks.create_task(self._webhook.run(), name="webhook")] if self._webhook else []),
                 ]
                 await self._stopping.wait()
                 log.info("stopping")
@@ -231,7 +240,7 @@ class Supervisor:
                 look_s = loop.time() + LOOK_S
                 if self._what_stands() != self._standing:
                     await self._say_what_stands()
-                    publisher.wake()
+                    self._wake(publisher)
                     health.changed()
             for delivery in deliveries:
                 delivery.ack()
@@ -246,13 +255,22 @@ class Supervisor:
                 sent_unsaved.clear()
                 health.changed()
             if events:
-                publisher.wake()
+                self._wake(publisher)
                 _log(events)
+
+    def _wake(self, publisher: Publisher) -> None:
+        """There is something new to send."""
+        publisher.wake()
+        if self._webhook is not None:
+            self._webhook.wake()
 
     def _what_stands(self) -> dict[Standing, str]:
         """Which models are missing or run on less than was asked for, which adapters and wearables need somebody."""
-        models = {(self._config.agent.id, rule): text for rule, text in model_alarms(self._packs).items()}
-        return models | self._device_alarms.wanted(self._wearables)
+        agent = self._config.agent.id
+        stands = {(agent, rule): text for rule, text in model_alarms(self._packs).items()}
+        if self._webhook is not None and self._webhook.trouble():
+            stands[agent, "webhook"] = self._webhook.trouble()
+        return stands | self._device_alarms.wanted(self._wearables)
 
     async def _say_what_stands(self) -> None:
         """Put it on disk; what is no longer so ends."""

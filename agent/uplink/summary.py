@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 from pydantic import Field, ValidationError
 
-from agent.alarms.alert import AlertEvent, Category, Phase, Priority, State
+from agent.alarms.alert import AlertEvent, Attended, Category, Phase, Priority, State
 from agent.alarms.states import of_glucose
 from agent.patient import Person
 from agent.uplink.evidence import Model, rfc3339
@@ -36,14 +36,18 @@ _KEPT = "summary:"
 
 
 class SummaryAlarm(Model):
-    """One alarm that is on."""
+    """One alarm that is on, or over and latched."""
 
     alert_id: str
     rule: str
     category: Category
     priority: Priority
+    state: State = Field(description='"latched": the condition is over, and nobody has acknowledged that it was there')
     onset: str = Field(description="when the condition began")
     text: str
+    acknowledged_by: str | None = None
+    paused_until: str | None = Field(default=None, description="somebody asked not to hear it until then")
+    escalation: int = Field(default=0, description="how often it was said again because nobody acknowledged it")
 
 
 class SummaryMessage(Model):
@@ -56,7 +60,7 @@ class SummaryMessage(Model):
     families: dict[Family, Word] = Field(
         description="alarms by what one would do about them; unknown: not on, and at present it could not be seen"
     )
-    alarms: list[SummaryAlarm] = Field(description="most urgent first, then oldest first")
+    alarms: list[SummaryAlarm] = Field(description="most urgent first, then oldest first; those over but latched last")
     at: str | None = Field(description="stream time of the newest event in it; null before the first")
     seq: int = Field(description="every event up to this one is in it")
     boot_id: int
@@ -142,7 +146,8 @@ class Summaries:
         self, subject: str, alarms: Mapping[str, SummaryAlarm], at: str | None, seq: int, boot_id: int, urgency: int
     ) -> Outgoing:
         """Keep what is on now, and put it into words for subscribers."""
-        on = sorted(alarms.values(), key=lambda alarm: (alarm.priority.rank, alarm.onset, alarm.alert_id))
+        listed = sorted(alarms.values(), key=_rank)
+        on = [alarm for alarm in listed if alarm.state is State.ACTIVE]
         highest = on[0].priority if on else None
         message = SummaryMessage(
             patient=subject,
@@ -150,7 +155,7 @@ class Summaries:
             since=on[0].onset if on else None,
             text=on[0].text if on else "",
             families=dict(_families(on, self._watched.get(subject, Watched()))),
-            alarms=on,
+            alarms=listed,
             at=at,
             seq=seq,
             boot_id=boot_id,
@@ -166,6 +171,10 @@ class Summaries:
         return Outgoing(self._topics.summary(subject), payload, True, priority, None, content_type, "alert")
 
 
+def _rank(alarm: SummaryAlarm) -> tuple[bool, int, str, str]:
+    return alarm.state is not State.ACTIVE, alarm.priority.rank, alarm.onset, alarm.alert_id
+
+
 def families_of(watched: Watched) -> tuple[Family, ...]:
     """Those that can be on with these streams."""
     heart: tuple[Family, ...] = ("heart",) if watched.ecg else ()
@@ -173,18 +182,22 @@ def families_of(watched: Watched) -> tuple[Family, ...]:
 
 
 def _change(alarms: dict[str, SummaryAlarm], event: AlertEvent) -> None:
-    """What an event makes of the alarms that are on: what is late never enters, an end always takes away."""
-    is_on = event.phase is not Phase.END if event.attended is None else event.attended.state is State.ACTIVE
-    if not is_on:
+    """What an event makes of the alarms that are on: what is late never enters."""
+    attended = event.attended or Attended(State.INACTIVE if event.phase is Phase.END else State.ACTIVE)
+    if attended.state is State.INACTIVE:
         alarms.pop(event.alert_id, None)
-    elif not event.late:
+    elif not event.late or event.phase is Phase.END:
         alarms[event.alert_id] = SummaryAlarm(
             alert_id=event.alert_id,
             rule=event.rule,
             category=event.category,
             priority=event.priority,
+            state=attended.state,
             onset=rfc3339(event.onset_ns),
             text=event.text,
+            acknowledged_by=attended.acknowledged.by if attended.acknowledged is not None else None,
+            paused_until=rfc3339(attended.paused.at_ns) if attended.paused is not None else None,
+            escalation=attended.escalation,
         )
 
 

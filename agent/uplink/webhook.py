@@ -116,6 +116,7 @@ class Post:
         try:
             self._connection.request("POST", self._path, self._body, headers)
             answer = self._connection.getresponse()
+            answer.close()  # what else it says is of no use
         except ssl.SSLCertVerificationError as error:
             raise PostError(f"its certificate is not trusted: {error.verify_message}") from None
         except TimeoutError:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.alarms.alert import AlertEvent, Phase, Priority, alert_id
+from agent.alarms.alert import AlertEvent, Attended, Mark, Phase, Priority, State, alert_id
 from agent.alarms.states import PHYSIOLOGICAL, TECHNICAL, urgency
 from agent.engine import Engine
 from agent.inference import Models
@@ -156,3 +158,25 @@ def test_of_whoever_is_no_longer_watched_it_is_taken_away(outbox: Outbox) -> Non
     worker(outbox, "p1").recover(lambda *_: ())
     assert said_by(outbox)["p2"].payload == b""
     assert "summary:p2" not in outbox.recover().alarms
+
+
+MARKED = Mark("nurse-7", 1_700_000_060_000_000_000)
+
+
+def attended(one: AlertEvent, state: State, **more: Any) -> AlertEvent:
+    return replace(one, attended=Attended(state, **more))
+
+
+def test_what_people_did_about_an_alarm_is_in_it() -> None:
+    said = after(attended(event("low"), State.ACTIVE, acknowledged=MARKED, paused=MARKED, escalation=2))
+    (alarm,) = said.alarms
+    assert (alarm.acknowledged_by, alarm.paused_until) == ("nurse-7", "2023-11-14T22:14:20.000000000Z")
+    assert alarm.escalation == 2
+
+
+def test_one_that_is_over_but_latched_is_listed_and_turns_nothing_on() -> None:
+    over = attended(event("asystole", Phase.END), State.LATCHED)
+    said = after(event("asystole"), over, event("low"))
+    assert [(alarm.rule, alarm.state) for alarm in said.alarms] == [("low", State.ACTIVE), ("asystole", State.LATCHED)]
+    assert (said.highest, said.families["heart"], said.families["urgent"]) == (Priority.MEDIUM, "off", "off")
+    assert after(event("asystole"), over, attended(event("asystole", Phase.UPDATE), State.INACTIVE)).alarms == []
