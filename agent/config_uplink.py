@@ -105,7 +105,8 @@ def read_webhook(read: TableReader, raw: object) -> WebhookConfig | None:
     key = b""
     try:
         key = read_secret(secret) if secret is not None else b""
-        client_context(ca_file)
+        if ca_file is not None:
+            client_context(ca_file)
     except TlsFileError as error:
         read.fault(("webhook", error.key), error.message)
     except ValueError as error:
