@@ -344,7 +344,9 @@ def _persons(config: Config, expected: Mapping[tuple[str, str], StreamConfig]) -
 
 def _wearables(patient: PatientConfig) -> tuple[str, ...]:
     """Those that the agent itself keeps in touch with, and so knows the battery of."""
-    return tuple(source.device for source in patient.sources if isinstance(source, BleConfig))
+    devices = [source.device for source in patient.sources if isinstance(source, BleConfig)]
+    devices += [source.stream.device for source in patient.sources if isinstance(source, SerialConfig)]
+    return tuple(dict.fromkeys(devices))
 
 
 def _record(patient: str, source: WfdbSource) -> RecordStream:
