@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from firmware_bridge.chunk import NS_PER_S, DecodeError, Stream
 from firmware_bridge.clock import Arrival
@@ -16,12 +17,14 @@ from firmware_bridge.codecs.bluetooth_cgm_annunciation import AnnunciationOrder,
 from firmware_bridge.codecs.bluetooth_cgm_backfill import Phase
 from firmware_bridge.codecs.bluetooth_cgm_collector import CgmCollector
 from firmware_bridge.codecs.bluetooth_cgm_collector import Heard as Collected
+from firmware_bridge.codecs.bluetooth_cgm_control import CgmControl, CgmOp
 from firmware_bridge.codecs.bluetooth_cgm_feature import CgmFeature
 from firmware_bridge.codecs.bluetooth_cgm_readings import SensorNotice
 from firmware_bridge.codecs.bluetooth_cgm_session_run import CgmSessionRun
 from firmware_bridge.codecs.bluetooth_cgm_session_start import CgmSessionStart
 from firmware_bridge.codecs.bluetooth_cgm_status import CgmStatus
 from firmware_bridge.devices.assigned_numbers import (
+    CGM_CONTROL_POINT,
     CGM_FEATURE,
     CGM_MEASUREMENT,
     CGM_SERVICE,
@@ -32,16 +35,29 @@ from firmware_bridge.devices.assigned_numbers import (
 )
 from firmware_bridge.devices.notice_board import NoticeBoard
 from firmware_bridge.devices.profile import Offer, Option, OptionValue, Profile
-from firmware_bridge.devices.session import DeviceRefusedError, Emit, Heard, Link, LinkError, Notice
+from firmware_bridge.devices.session import DeviceRefusedError, Emit, Heard, Link, LinkError, Notice, NoticeAbout
 from firmware_bridge.devices.wall_clock import ZONE, now_as_date_time, quarters_of
 
 SILENCE_S = 10.0
 """Nothing for so long while something is being fetched: it does not come."""
+ANSWER_S = 3.0
+NO_PERIOD_MIN = (0, 255)
+"""Intervals that stand for none, and for as fast as the sensor can."""
+CLOCK_OFF_MIN = 10
+"""Readings further from now than this are none of now."""
 MAX_EARLY = 64
 """Notifications kept while a connection begins."""
 INTERVALS_S = (60.0, 120.0, 180.0, 300.0, 600.0, 900.0)
 
 GLUCOSE = Offer("glucose", "cgm", interval_s=300.0, interval_option="interval_s")
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """One thing to say of a sensor."""
+
+    words: str
+    trouble: bool = False
 
 
 class CgmSession:
@@ -68,6 +84,8 @@ class CgmSession:
             dst_quarters=None if self._zone_quarters is None else 0,
             interval_min=stream.interval_s / 60,
         )
+        self._interval_s = stream.interval_s
+        self._remarks: tuple[Remark, ...] = ()
         self._board = NoticeBoard()
         self._newest_ns = 0
         """The sensor's latest word on itself is of this time."""
@@ -87,13 +105,15 @@ class CgmSession:
         await link.subscribe(CGM_MEASUREMENT)
         await link.subscribe(RECORD_ACCESS_CONTROL_POINT)
         session_start = await self._session_start(link, secured=secured)
+        self.session_end_ns = None
+        interval = await self._about_its_interval(link, secured=secured)
         status = await link.read(CGM_STATUS)
         collected = self._collector.connected(feature, session_start, status)
-        self.session_start_ns = self._collector.session_start_ns
-        self.session_end_ns = await self._session_end_ns(link)
-        if self.session_start_ns is not None:
-            offset_min = CgmStatus.from_bytes(status, self._order).offset_min
-            self._newest_ns = self.session_start_ns + offset_min * 60 * NS_PER_S
+        self.session_start_ns = start_ns = self._collector.session_start_ns
+        if start_ns is not None:
+            self.session_end_ns = await self._session_end_ns(link, start_ns)
+            self._newest_ns = start_ns + CgmStatus.from_bytes(status, self._order).offset_min * 60 * NS_PER_S
+            self._remarks = (*interval, *self._about_its_clock())
         self._take(collected)
         early, self._early = self._early, None
         for data in early:
@@ -146,11 +166,39 @@ class CgmSession:
         zone_known = said.zone_quarters is not None and said.dst_quarters is not None
         return said.local.known and (zone_known or self._zone_quarters is not None)
 
-    async def _session_end_ns(self, link: Link) -> int | None:
-        if CGM_SESSION_RUN not in link.characteristics or self.session_start_ns is None:
+    async def _session_end_ns(self, link: Link, start_ns: int) -> int | None:
+        if CGM_SESSION_RUN not in link.characteristics:
             return None
         run = CgmSessionRun.from_bytes(await link.read(CGM_SESSION_RUN))
-        return self.session_start_ns + run.hours * 3600 * NS_PER_S
+        return start_ns + run.hours * 3600 * NS_PER_S
+
+    async def _about_its_interval(self, link: Link, *, secured: bool) -> tuple[Remark, ...]:
+        """Whether it measures as often as is configured; a sensor that does not say costs nothing."""
+        if CGM_CONTROL_POINT not in link.characteristics:
+            return ()
+        request = bytes(CgmControl(CgmOp.GET_INTERVAL, secured=secured))
+        try:
+            await link.subscribe(CGM_CONTROL_POINT)
+            said = CgmControl.from_bytes(await link.ask(CGM_CONTROL_POINT, request, timeout_s=ANSWER_S))
+        except LinkError as error:
+            if error.fault not in {"refused", "timeout"}:
+                raise
+            return ()
+        except DecodeError:
+            return ()
+        if said.op is not CgmOp.INTERVAL or not isinstance(said.operand, int) or said.operand in NO_PERIOD_MIN:
+            return ()
+        interval_s = 60 * said.operand
+        if interval_s == self._interval_s:
+            return ()
+        return (Remark(f"it measures every {said.operand} min: write options = {{ interval_s = {interval_s} }}"),)
+
+    def _about_its_clock(self) -> tuple[Remark, ...]:
+        off_min = round((self._newest_ns / NS_PER_S - self._now_s()) / 60)
+        if abs(off_min) <= CLOCK_OFF_MIN:
+            return ()
+        way = "ahead" if off_min > 0 else "behind"
+        return (Remark(f"its clock is {abs(off_min)} min {way}, and so are its readings", trouble=True),)
 
     async def _fetch(self, link: Link) -> None:
         """Write what is to be written and wait for its answer, until nothing is left to be fetched."""
@@ -187,7 +235,7 @@ class CgmSession:
         if newest is not None and newest.t_ns >= self._newest_ns:
             self._newest_ns = newest.t_ns
             said.append(newest.notice)
-        notices = [notice for one in said for notice in self._board.put(*in_words(one))]
+        notices = [notice for one in said for notice in self._board.put(*in_words(one, self._remarks))]
         chunks = [reading.chunk for reading in collected.readings if reading.chunk and reading.notice.trustworthy]
         dropped = [
             "no reading" if reading.chunk is None else "untrusted"
@@ -198,31 +246,33 @@ class CgmSession:
             self._emit(Heard(tuple(chunks), tuple(notices), collected.refused, tuple(dropped)))
 
 
-def in_words(said: SensorNotice) -> tuple[Notice, Notice, Notice]:
-    """What a sensor says of itself, for a person: about the sensor, its signal, its battery."""
-    sensor = {
-        "the sensor is broken, or does not belong to its device": said.malfunction,
-        "its session has stopped": said.session_stopped,
-        "it gives an alert of its maker's own": said.device_alert,
-        "it needs a calibration": said.calibration == "required",
-    }
-    wishes = {
-        "a calibration would do it good": said.calibration == "recommended",
-        "its clock needs to be set": said.time_sync_required,
-    }
-    signal = {
-        f"glucose {said.beyond} what the sensor can measure": bool(said.beyond),
-        "the sensor is too warm or too cold to measure": said.wrong_temperature,
-    }
-    return (
-        Notice("sensor", _true_of({**sensor, **wishes}), trouble=any(sensor.values())),
-        Notice("signal", _true_of(signal), trouble=said.wrong_temperature),
-        Notice("battery", "its battery is low" if said.battery_low else "", trouble=said.battery_low),
+def in_words(said: SensorNotice, remarks: tuple[Remark, ...] = ()) -> tuple[Notice, Notice, Notice]:
+    """What a sensor says of itself, and what there is to remark, for a person: about it, its signal, its battery."""
+    sensor = (
+        *_true_of(
+            (said.malfunction, Remark("the sensor is broken, or does not belong to its device", trouble=True)),
+            (said.session_stopped, Remark("its session has stopped", trouble=True)),
+            (said.device_alert, Remark("it gives an alert of its maker's own", trouble=True)),
+            (said.calibration == "required", Remark("it needs a calibration", trouble=True)),
+            (said.calibration == "recommended", Remark("a calibration would do it good")),
+            (said.time_sync_required, Remark("its clock needs to be set")),
+        ),
+        *remarks,
     )
+    signal = _true_of(
+        (bool(said.beyond), Remark(f"glucose {said.beyond} what the sensor can measure")),
+        (said.wrong_temperature, Remark("the sensor is too warm or too cold to measure", trouble=True)),
+    )
+    battery = _true_of((said.battery_low, Remark("its battery is low", trouble=True)))
+    return _notice("sensor", sensor), _notice("signal", signal), _notice("battery", battery)
 
 
-def _true_of(facts: Mapping[str, bool]) -> str:
-    return "; ".join(words for words, true in facts.items() if true)
+def _true_of(*facts: tuple[bool, Remark]) -> tuple[Remark, ...]:
+    return tuple(remark for true, remark in facts if true)
+
+
+def _notice(about: NoticeAbout, remarks: tuple[Remark, ...]) -> Notice:
+    return Notice(about, "; ".join(one.words for one in remarks), trouble=any(one.trouble for one in remarks))
 
 
 PROFILE = Profile(

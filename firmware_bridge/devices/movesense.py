@@ -27,6 +27,7 @@ ECG = Offer("ecg", "ecg", rate_hz=125.0, rate_option="ecg_rate_hz")
 RATES_HZ = (125.0, 128.0, 200.0, 250.0)
 REFERENCE = 1
 ANSWER_S = 5.0
+MAX_ANSWERS = 8
 _ADVERTISED = uuid16(0xFDF3)
 
 
@@ -43,10 +44,10 @@ class MovesenseSession:
     ) -> None:
         self._stream, self._emit, self._answer_s = streams[ECG.channel], emit, answer_s
         self._continuity = Continuity(self._stream.rate_hz, DeviceClock())
-        self._answers: asyncio.Queue[MovesenseAnswer] = asyncio.Queue()
+        self._answers: asyncio.Queue[MovesenseAnswer] = asyncio.Queue(MAX_ANSWERS)
 
     async def start(self, link: Link) -> None:
-        self._answers = asyncio.Queue()
+        self._answers = asyncio.Queue(MAX_ANSWERS)
         self._continuity.connected()
         await link.subscribe(DATA)
         path = f"Meas/ECG/{self._stream.rate_hz:.0f}"
@@ -67,7 +68,8 @@ class MovesenseSession:
             return
         said = notification_from_bytes(data)
         if isinstance(said, MovesenseAnswer):
-            self._answers.put_nowait(said)
+            if not self._answers.full():
+                self._answers.put_nowait(said)
         elif said.reference == REFERENCE:
             self._emit(self._samples(said, arrival))
         else:

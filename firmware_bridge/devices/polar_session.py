@@ -21,6 +21,7 @@ from firmware_bridge.codecs.polar_pmd_control import (
 )
 from firmware_bridge.devices.assigned_numbers import HEART_RATE_MEASUREMENT
 from firmware_bridge.devices.heart_rate_strap import HeartRateReader
+from firmware_bridge.devices.notice_board import NoticeBoard
 from firmware_bridge.devices.polar_pmd_stream import PmdReader
 from firmware_bridge.devices.session import DeviceRefusedError, Emit, Heard, Link, Notice
 
@@ -43,6 +44,7 @@ class PolarSession:
         self._emit = emit
         self._heart_rate = None if heart_rate is None else HeartRateReader(heart_rate)
         self._pmd = {reader.measurement: reader for reader in readers}
+        self._board = NoticeBoard()
         self._stopped: set[PmdType] = set()
         self._has_stopped = asyncio.Event()
 
@@ -53,6 +55,7 @@ class PolarSession:
             await self._start_pmd(link)
         if self._heart_rate is not None:
             await link.subscribe(HEART_RATE_MEASUREMENT)
+        self._say("")
 
     async def tend(self, link: Link) -> None:
         """Start anew what the sensor stops on its own."""
@@ -62,7 +65,7 @@ class PolarSession:
             for measurement in sorted(self._stopped):
                 self._stopped.discard(measurement)
                 await self._start_one(link, self._pmd[measurement])
-                self._emit(Heard(notices=(Notice("sensor", ""),)))
+            self._say("")
 
     def notified(self, characteristic: str, data: bytes, arrival: Arrival) -> None:
         if characteristic == polar_pmd.DATA:
@@ -125,7 +128,12 @@ class PolarSession:
             channels = ", ".join(self._pmd[measurement].stream.channel for measurement in ours)
             self._stopped.update(ours)
             self._has_stopped.set()
-            self._emit(Heard(notices=(Notice("sensor", f"it stopped sending {channels} on its own"),)))
+            self._say(f"it stopped sending {channels} on its own")
+
+    def _say(self, words: str) -> None:
+        """Tell of the sensor, if that is news; no words: all is well."""
+        if notices := self._board.put(Notice("sensor", words)):
+            self._emit(Heard(notices=notices))
 
 
 def _must(answer: PmdAnswer, what: str) -> None:

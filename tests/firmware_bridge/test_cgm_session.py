@@ -14,6 +14,7 @@ from test_bluetooth_collector import MINUTE_NS, START
 
 from firmware_bridge.chunk import DecodeError
 from firmware_bridge.codecs.bluetooth_cgm_annunciation import SensorCalibration, SensorStatus, SensorWarning
+from firmware_bridge.codecs.bluetooth_cgm_control import CgmControl, CgmOp
 from firmware_bridge.codecs.bluetooth_cgm_measurement import CgmMeasurement
 from firmware_bridge.codecs.bluetooth_cgm_session_start import CgmSessionStart
 from firmware_bridge.codecs.bluetooth_cgm_status import CgmStatus
@@ -25,11 +26,13 @@ from firmware_bridge.devices import (
     DeviceRefusedError,
     LinkError,
     Notice,
+    OptionValue,
     Session,
     recognise,
     uuid16,
 )
 from firmware_bridge.devices.assigned_numbers import (
+    CGM_CONTROL_POINT,
     CGM_FEATURE,
     CGM_MEASUREMENT,
     CGM_SESSION_RUN,
@@ -73,6 +76,14 @@ class Body:
     def says(self, *records: CgmMeasurement) -> None:
         assert self.session is not None
         self.session.notified(CGM_MEASUREMENT, b"".join(map(bytes, records)), at(0))
+
+
+def session_at(now_min: float, **options: OptionValue) -> tuple[CgmSession, Ear]:
+    """A session `now_min` minutes after START_NS."""
+    ear = Ear()
+    values = {option.name: options.get(option.name, option.default) for option in PROFILE.options}
+    stream = PROFILE.offers[0].stream("p1", "cgm", values)
+    return CgmSession({"glucose": stream}, values, ear, now_s=lambda: START_NS / 1e9 + 60 * now_min), ear
 
 
 def visit(body: Body, session: Session, meanwhile: Callable[[], object] = lambda: None) -> None:
@@ -198,12 +209,9 @@ def test_a_lost_link_ends_the_tending() -> None:
         visit(body, session)
 
 
-def told(body: Body, **options: object) -> tuple[CgmSession, Ear]:
-    """A session, begun with a sensor that has to be told the time: three minutes after START_NS."""
-    ear = Ear()
-    values = {option.name: options.get(option.name, option.default) for option in PROFILE.options}
-    stream = PROFILE.offers[0].stream("p1", "cgm", values)  # type: ignore[arg-type]
-    session = CgmSession({"glucose": stream}, values, ear, now_s=lambda: START_NS / 1e9 + 180)  # type: ignore[arg-type]
+def told(body: Body, **options: OptionValue) -> tuple[CgmSession, Ear]:
+    """A session begun with a sensor that may have to be told the time, three minutes after START_NS."""
+    session, ear = session_at(3, **options)
     visit(body, session, lambda: body.says(record(5)))
     return session, ear
 
@@ -254,7 +262,7 @@ def test_a_sensor_that_knows_no_zone_takes_the_one_configured_or_is_refused() ->
 
 def test_what_it_says_of_itself_is_told_once_and_taken_back() -> None:
     body = Body(now_min=0)
-    session, ear = opened(PROFILE)
+    session, ear = session_at(5)
     broken = CgmMeasurement(Sfloat.of(55), 5, status=SensorStatus.SENSOR_MALFUNCTION)
     low = CgmMeasurement(Sfloat.of(Special.NEGATIVE_INFINITY), 15, status=SensorStatus.BATTERY_LOW)
     visit(
@@ -275,9 +283,29 @@ def test_what_it_says_of_itself_is_told_once_and_taken_back() -> None:
     assert [chunk.samples.tolist() for chunk in ear.chunks] == [[[39.0]], [[70.0]]]
 
 
+def test_a_sensor_that_measures_otherwise_than_configured_says_what_to_write() -> None:
+    body = Body(now_min=0)
+    body.link.values[CGM_CONTROL_POINT] = b""
+    body.link.answers = lambda _characteristic, data: bytes(CgmControl(CgmOp.INTERVAL, 1)) if data == b"\x02" else None
+    session, ear = session_at(0)
+    visit(body, session, lambda: body.says(record(1)))
+    assert ear.notices == [Notice("sensor", "it measures every 1 min: write options = { interval_s = 60 }")]
+    body.link.answers = lambda _characteristic, _data: None
+    visit(body, session)
+    assert ear.notices[1:] == [Notice("sensor", "")]
+
+
+@pytest.mark.parametrize(("minutes_past", "words"), [(10, ""), (71, "behind"), (-30, "ahead")])
+def test_a_sensor_whose_clock_is_wrong_is_told_of(minutes_past: int, words: str) -> None:
+    session, ear = session_at(60 + minutes_past)
+    visit(Body(now_min=60), session)
+    said = f"its clock is {abs(minutes_past)} min {words}, and so are its readings"
+    assert ear.notices == ([Notice("sensor", said, trouble=True)] if words else [])
+
+
 def test_a_record_from_the_store_says_nothing_of_the_sensor_as_it_is_now() -> None:
     body = Body(now_min=100)
-    session, ear = opened(PROFILE)
+    session, ear = session_at(100)
     body.store.stored = [50]
     hot = CgmMeasurement(Sfloat.of(100), 50, calibration=SensorCalibration.TEMPERATURE_TOO_HIGH)
     answer = body.store.answer
