@@ -114,6 +114,7 @@ class Attendance:
             for pause in attention.pauses.values()
         ]
 
+    @property
     def unsaved(self) -> dict[str, bytes | None]:
         """What the next commit has to store with the events, for `Outbox.commit`."""
         return {
@@ -121,9 +122,9 @@ class Attendance:
             for subject in self._changed
         }
 
-    def saved(self, keys: Collection[str]) -> None:
-        """These are on disk."""
-        self._changed.difference_update(key.removeprefix(_KEPT) for key in keys)
+    def saved(self) -> None:
+        """The commit is on disk."""
+        self._changed.clear()
 
     def _attention(self, subject: str) -> Attention:
         self._changed.add(subject)

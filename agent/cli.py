@@ -117,6 +117,13 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 (one line an option)
     personal.add_argument("--json", action="store_true")
     personal.set_defaults(call=_personal)
 
+    audit = commands.add_parser("audit", help="whether what was said and done is as it was written down")
+    whose = audit.add_mutually_exclusive_group()
+    whose.add_argument("--config", type=Path, help="whose state folder counts")
+    whose.add_argument("--state", type=Path, metavar="DIR", help="the state folder")
+    audit.add_argument("--json", action="store_true")
+    audit.set_defaults(call=_audit)
+
     subscribe = commands.add_parser("subscribe", help="show alerts as they come")
     subscribe.add_argument("--host", default="localhost")
     subscribe.add_argument("--port", type=int, help="default 1883, or 8883 with --ca-file")
@@ -232,6 +239,12 @@ def _personal(args: argparse.Namespace) -> int:
     from agent.personal_command import personal_command
 
     return personal_command(args)
+
+
+def _audit(args: argparse.Namespace) -> int:
+    from agent.audit_command import audit_command
+
+    return audit_command(args)
 
 
 def _subscribe(args: argparse.Namespace) -> int:

@@ -188,6 +188,8 @@ class Health:
             reasons.append("the disk is full: only alerts are kept, and a crash may lose some")
         if self._worker.outbox.moved_aside is not None:
             reasons.append(f"the outbox was damaged: moved to {self._worker.outbox.moved_aside}, started anew")
+        if self._worker.audit is not None and self._worker.audit.trouble:
+            reasons.append(self._worker.audit.trouble)
         history = self._worker.history
         if history is not None and history.trouble:
             reasons.append(history.trouble)

@@ -14,8 +14,9 @@ from collections.abc import Awaitable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 
-from agent import __version__
+from agent import __version__, audit
 from agent.alarms.alert import AlertEvent
+from agent.audit import Audit
 from agent.config import (
     BleConfig,
     Config,
@@ -109,6 +110,7 @@ class Supervisor:
             standing=standing,
             history=self._history,
             manners=config.manners,
+            audit=Audit(config.agent.state_dir / audit.FILE_NAME),
         )
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="worker")
         hook = config.webhook

@@ -14,15 +14,17 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
+from agent import __version__
 from agent.alarms.alert import AlertEvent
 from agent.alarms.attention import Manners, Outcome
 from agent.attendance import Attendance
+from agent.audit import Audit
 from agent.engine import Engine
 from agent.history import History
 from agent.ingest.source import Delivery
 from agent.personal_keeping import PersonalKeeping
 from agent.standing import Standing, StandingAlarms, ended, technical
-from agent.uplink.commands import parse_command
+from agent.uplink.commands import MAX_COMMAND_BYTES, parse_command
 from agent.uplink.messages import alert_messages
 from agent.uplink.outbox import JournalEntry, Outbox, OutboxFull, Outgoing
 from agent.uplink.summary import Summaries, Watched
@@ -56,6 +58,7 @@ class Worker:
         standing: StandingAlarms | None = None,
         history: History | None = None,
         manners: Manners | None = None,
+        audit: Audit | None = None,
     ) -> None:
         """`wall`: whether the clock counts; False in a replay, where the newest sample is now and nobody is there.
 
@@ -71,6 +74,7 @@ class Worker:
         self.attendance = Attendance([topics.agent, *engine.patients], manners or Manners()) if wall else None
         self._answers: list[tuple[Delivery, Outcome]] = []
         self._had_fault = False
+        self.audit = audit
         self._decode: Decode = _decode_nothing
         self._journalled: Counter[str] = Counter()
         self._unsaved: list[Outgoing] = []
@@ -96,6 +100,9 @@ class Worker:
         self._decode = decode
         snapshots, inputs = self._resume()
         kept = self.outbox.recover().alarms
+        if self.audit is not None:
+            self.audit.resume(kept)
+            self.audit.note("start", {"agent": self.topics.agent, "version": __version__}, time.time_ns())
         summaries = self._summaries.resume(kept, seq=self.outbox.seq, boot_id=self.outbox.boot_id)
         self._commit([*summaries, *self._resume_attendance(kept)], (), {})
         if not snapshots and not inputs:
@@ -171,6 +178,8 @@ class Worker:
             self.history.tick()  # in a tick in which nobody waits to be told of an alarm
             if self._personal is not None:
                 self._personal.keep(dict.fromkeys(entry.patient for entry in journal))
+        if self.audit is not None and not events:
+            self.audit.write()
         self.ticks += 1
         return events
 
@@ -207,7 +216,11 @@ class Worker:
         """Snapshot every patient: before an orderly stop, so that the next start is quick."""
         if self._personal is not None:
             self._personal.keep(self.engine.patients, at_once=True)
+        if self.audit is not None:
+            self.audit.note("stop", {"agent": self.topics.agent}, time.time_ns())
         self._commit([], (), {patient: self._snapshot(patient) for patient in self.engine.patients})
+        if self.audit is not None:
+            self.audit.write()
 
     def _due_snapshots(self, journal: Sequence[JournalEntry]) -> dict[str, bytes]:
         self._journalled.update(entry.patient for entry in journal)
@@ -259,9 +272,16 @@ class Worker:
             except ValueError as error:
                 outcome = Outcome(False, str(error))
             log.info("command %s: %s", delivery.command, outcome.words)
+            self._note_command(delivery, outcome, now_ns)
             self._answers.append((delivery, outcome))
             events += outcome.events
         return events + self.attendance.advance(now_ns, is_fresh)
+
+    def _note_command(self, delivery: Delivery, outcome: Outcome, now_ns: int) -> None:
+        if self.audit is not None:
+            asked = delivery.payload[:MAX_COMMAND_BYTES].decode(errors="replace")
+            body = {"name": delivery.command, "asked": asked, "accepted": outcome.accepted, "words": outcome.words}
+            self.audit.note("command", body, now_ns)
 
     def _is_fresh(self, now_ns: int, subject: str, rule: str) -> bool:
         patient = self.engine.patients.get(subject)
@@ -281,6 +301,8 @@ class Worker:
 
     def _outgoing(self, events: Sequence[AlertEvent]) -> list[Outgoing]:
         committed_ns = time.time_ns()
+        if self.audit is not None:
+            self.audit.note_events(events, committed_ns)
         messages = [
             message
             for event in events
@@ -298,16 +320,16 @@ class Worker:
         self, outgoing: Sequence[Outgoing], journal: Sequence[JournalEntry], snapshots: dict[str, bytes]
     ) -> None:
         """One transaction; with a full disk the watching goes on from memory, and that is said."""
-        people = self.attendance.unsaved() if self.attendance is not None else {}
+        keepers = [one for one in (self._summaries, self.attendance, self.audit) if one is not None]
+        kept = {key: blob for one in keepers for key, blob in one.unsaved.items()}
         try:
-            self.outbox.commit([*self._unsaved, *outgoing], journal, snapshots, {**self._summaries.unsaved, **people})
+            self.outbox.commit([*self._unsaved, *outgoing], journal, snapshots, kept)
         except OutboxFull as error:
             self._keep_in_memory(outgoing, str(error))
             return
         self._unsaved.clear()
-        self._summaries.saved()
-        if self.attendance is not None:
-            self.attendance.saved(people)
+        for one in keepers:
+            one.saved()
         if self.outbox.is_short_of_room and self._disk_full_since_ns is None:
             self._disk_full_since_ns = time.time_ns()
             log.critical("the disk is full: only alerts are kept, in the room set aside for them")

@@ -146,7 +146,7 @@ def test_what_cannot_be_read_is_forgotten_and_costs_nothing_else() -> None:
     event = AlertEvent(alert_id("p", "pause", 1), "p", "pause", category, priority, Phase.START, 1, 1, "Pause")
     first = Attendance(["p", "q"], Manners())
     first.take([event], 1)
-    kept = {key: blob for key, blob in first.unsaved().items() if blob is not None}
+    kept = {key: blob for key, blob in first.unsaved.items() if blob is not None}
     for damaged in (
         b"",
         b"{}",
