@@ -11,13 +11,14 @@ import logging
 import pickle
 import sqlite3
 import time
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from agent.alarms.alert import AlertEvent
 from agent.alarms.observation import Observation
+from agent.history_alarms import ALARM_INSERT, Row, alarm_row, alert_row, attention_row
 from agent.history_ecg import EcgBucket, EcgBuckets
 from agent.history_file import (
     TABLES,
@@ -44,6 +45,8 @@ RETRY_NS = 60 * NS_PER_S
 ROWS_IN_MEMORY = 20_000
 """Rows that wait while the file cannot be written; past it the oldest are given up."""
 ROWS_IN_SNAPSHOT = 500
+ALERTS_IN_MEMORY, ALERTS_IN_SNAPSHOT = 1_000, 20
+"""The same of alerts with their evidence, each of which is some 20 kB."""
 PRUNED_AT_ONCE = 2_000
 """Old rows deleted after a write, so that no tick waits for a spring clean."""
 PRUNE_EVERY_NS = 3600 * NS_PER_S
@@ -52,8 +55,6 @@ NEARLY_FULL, ROOMY = 0.95, 0.85
 _PAGE_BYTES = 4096
 _STATE_FORMAT = 1
 _SAME_NS = round(SAME_S * NS_PER_S)
-
-Row = tuple[str | int | float | None, ...]
 
 # Said again, a row is the same. What came in time stays in time, and five minutes that were seen more of are the truer
 # ones. A corrected reading need not be of quite the same instant.
@@ -71,7 +72,7 @@ _INSERT = {
     " supraventricular = excluded.supraventricular, intervals = excluded.intervals,"
     " intervals_s = excluded.intervals_s, shortest_s = excluded.shortest_s, longest_s = excluded.longest_s,"
     " rhythm_s = excluded.rhythm_s, fibrillation_s = excluded.fibrillation_s WHERE excluded.seen_s >= seen_s",
-    "alarm": "INSERT OR REPLACE INTO alarm VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    **ALARM_INSERT,
 }
 
 
@@ -95,6 +96,8 @@ class History:
         self.given_up = 0
         """Rows lost for want of room."""
         self._waiting: defaultdict[str, list[Row]] = defaultdict(list)
+        self._unpacked: deque[AlertEvent] = deque(maxlen=ALERTS_IN_MEMORY)
+        """Alerts to be packed when nobody waits to be told of one."""
         self._ecg: defaultdict[str, EcgBuckets] = defaultdict(EcgBuckets)
         self._ripe: set[str] = set()
         """Patients with more than one open bucket."""
@@ -125,22 +128,43 @@ class History:
                     self._ripe.add(patient)
 
     def note_events(self, events: Sequence[AlertEvent]) -> None:
+        """Take what the rules, or the agent itself, have said."""
         for event in events:
-            self._add("alarm", _alarm_row(event))
+            self._add("alarm", alarm_row(event))
+        self._unpacked.extend(events)
+
+    def note_attended(self, events: Sequence[AlertEvent]) -> None:
+        """Take how people stand to alerts: who acknowledged, who judged."""
+        for event in events:
+            row = attention_row(event)
+            if row is not None:
+                self._add("attention", row)
+
+    def note_suppressed(self, patient: str, t_ns: int, rule: str, reason: str) -> None:
+        """Take that an alarm was held back at stream time `t_ns`, and why, in words."""
+        self._add("suppressed", (patient, t_ns, rule, reason))
 
     def _add(self, table: str, row: Row) -> None:
         rows = self._waiting[table]
         rows.append(row)
-        if len(rows) > ROWS_IN_MEMORY:
-            self.given_up += ROWS_IN_MEMORY // 10
-            del rows[: ROWS_IN_MEMORY // 10]
+        most = ALERTS_IN_MEMORY if table == "alert" else ROWS_IN_MEMORY
+        if len(rows) > most:
+            self.given_up += most // 10
+            del rows[: most // 10]
+
+    def _pack(self) -> None:
+        while self._unpacked:
+            self._add("alert", alert_row(self._unpacked.popleft()))
 
     # -- state of a patient that is not on disk yet -------------------------------------------------------------------
 
     def state(self, patient: str) -> bytes:
         """What is in memory only of one patient, for `resume`: to be kept with the snapshot that it belongs to."""
+        self._pack()
         rows = {
-            table: [row for row in waiting if row[0] == patient][-ROWS_IN_SNAPSHOT:]
+            table: [row for row in waiting if row[0] == patient][
+                -(ALERTS_IN_SNAPSHOT if table == "alert" else ROWS_IN_SNAPSHOT) :
+            ]
             for table, waiting in self._waiting.items()
         }
         return pickle.dumps((_STATE_FORMAT, self._ecg[patient], rows))
@@ -172,6 +196,7 @@ class History:
                 self._add("ecg", _ecg_row(patient, bucket))
             if len(self._ecg[patient].open) <= 1:
                 self._ripe.discard(patient)
+        self._pack()
         rows = self.waiting
         if not rows:
             return
@@ -184,6 +209,7 @@ class History:
     def flush(self) -> bool:
         """Write all that waits; False where it has to wait on."""
         self._due_ns = None
+        self._pack()
         try:
             self._write()
         except (sqlite3.Error, HistoryError, OSError) as error:
@@ -343,20 +369,4 @@ def _ecg_row(patient: str, bucket: EcgBucket) -> Row:
         bucket.longest_s,
         bucket.rhythm_s,
         bucket.fibrillation_s,
-    )
-
-
-def _alarm_row(event: AlertEvent) -> Row:
-    return (
-        event.patient,
-        event.at_ns,
-        event.alert_id,
-        event.phase.value,
-        event.rule,
-        event.category.value,
-        event.priority.value,
-        event.onset_ns,
-        event.until_ns,
-        int(event.late),
-        event.text,
     )

@@ -11,6 +11,8 @@ import logging
 import sqlite3
 from pathlib import Path
 
+from agent.history_alarms import ALARM_SCHEMA
+
 log = logging.getLogger(__name__)
 
 FILE_NAME = "history.sqlite"
@@ -20,9 +22,14 @@ _CHECKED_BYTES = 32 << 20
 """A file up to this size is read through at the start, which takes a fraction of a second; a larger one is not."""
 _READ_TIMEOUT_S = 5.0
 
-TABLES = ("glucose", "outlook", "ecg", "alarm")
+TABLES = ("glucose", "outlook", "ecg", "alarm", "alert", "attention", "suppressed")
 """Tables that grow with time; each has `patient` and a time in ns as the first columns of its key."""
-TIME_COLUMN = {"glucose": "t_ns", "outlook": "t_ns", "ecg": "start_ns", "alarm": "at_ns"}
+TIME_COLUMN = dict.fromkeys(TABLES, "t_ns") | {
+    "ecg": "start_ns",
+    "alarm": "at_ns",
+    "alert": "at_ns",
+    "attention": "onset_ns",
+}
 
 _SCHEMA = f"""
 CREATE TABLE glucose (
@@ -139,6 +146,7 @@ def _open(path: Path, max_pages: int) -> sqlite3.Connection:
         if db.execute("SELECT NOT EXISTS (SELECT 1 FROM sqlite_master)").fetchone()[0]:
             db.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
         _check_version(db, path)
+        db.executescript(f"BEGIN; {ALARM_SCHEMA} COMMIT;")
     except BaseException:
         db.close()
         raise

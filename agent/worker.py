@@ -166,6 +166,8 @@ class Worker:
         events = self._attended(self._step(chunks, now_ns), now_ns)
         events += self._without_ground(now_ns)
         events += self._people(deliveries, now_ns)
+        if self.history is not None:
+            self.history.note_attended(events)
         journal = [
             JournalEntry(patient, delivery.topic, delivery.content_type, delivery.payload, now_ns)
             for delivery in deliveries
