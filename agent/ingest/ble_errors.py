@@ -54,10 +54,11 @@ def radio_error(error: Exception, what: str) -> RadioError:
 _AUTHENTICATION = frozenset({0x05, 0x08, 0x0C, 0x0F})
 """ATT errors: insufficient authentication, authorisation, key size, encryption."""
 _ABOUT_BONDS = (
-    "Authentication", "NotAuthorized", "Not paired", "bond", "PIN or Key",
-    *(f"ATT error: 0x{code:02x}" for code in _AUTHENTICATION),
+    "authentication", "notauthorized", "not paired", "bond", "pin or key",
+    *(f"att error: 0x{code:02x}" for code in _AUTHENTICATION),
 )  # fmt: skip
-_ABOUT_LOSS = ("ot connected", "isconnect", "UnknownObject", "UnknownMethod", "was not found")
+_ABOUT_LOSS = ("not connected", "notconnected", "disconnect", "unknownobject", "unknownmethod", "was not found")
+"""In what bleak and BlueZ say, in lower case."""
 
 
 def link_error(error: Exception, what: str) -> LinkError:
@@ -66,8 +67,15 @@ def link_error(error: Exception, what: str) -> LinkError:
         return error
     if isinstance(error, TimeoutError):
         return LinkError("timeout", f"{what}: no answer in time")
-    text = str(error.args[-1]) if error.args else type(error).__name__  # of a protocol error, not its number
-    return LinkError(_link_fault(error, text), f"{what}: {text}")
+    text = str(error) or type(error).__name__
+    return LinkError(_link_fault(error, text.lower()), f"{what}: {_bare(error, text)}")
+
+
+def _bare(error: Exception, text: str) -> str:
+    """Of an error of the protocol its words alone, without the number before them."""
+    from bleak.exc import BleakGATTProtocolError  # noqa: PLC0415
+
+    return str(error.args[-1]) if isinstance(error, BleakGATTProtocolError) else text
 
 
 def _link_fault(error: Exception, text: str) -> LinkFault:

@@ -91,29 +91,19 @@ class PairingAgent:
         log.info("pairing is no longer allowed")
 
     async def _serve(self, bus: MessageBus) -> None:
-        """Register, and answer until BlueZ goes away."""
+        """Register, and answer until BlueZ goes away, which forgets us with the connection."""
         from agent.ingest.ble_bluez import call  # noqa: PLC0415
 
-        bus.add_message_handler(self._called)
+        bus.add_message_handler(self.answer)
         await call(bus, "/org/bluez", MANAGER, "RegisterAgent", "os", [PATH, self._capability])
-        try:
+        log.info("devices of the config may be paired now")
+        while True:
+            # The default, for bleak pairs over a connection of its own. A bluetoothd that was started anew refuses.
             await call(bus, "/org/bluez", MANAGER, "RequestDefaultAgent", "o", [PATH])
-            log.info("devices of the config may be paired now")
-            while True:
-                await asyncio.sleep(TRY_AGAIN_S)
-                await call(bus, "/org/bluez", "org.freedesktop.DBus.Peer", "Ping")
-                await self._still_registered(bus)
-        finally:
-            with suppress(Exception):
-                await call(bus, "/org/bluez", MANAGER, "UnregisterAgent", "o", [PATH])
+            await asyncio.sleep(TRY_AGAIN_S)
 
-    async def _still_registered(self, bus: MessageBus) -> None:
-        """A bluetoothd that was started anew knows us no longer; to become the default again tells."""
-        from agent.ingest.ble_bluez import call  # noqa: PLC0415
-
-        await call(bus, "/org/bluez", MANAGER, "RequestDefaultAgent", "o", [PATH])
-
-    def _called(self, message: Message) -> Message | bool | None:
+    def answer(self, message: Message) -> Message | None:
+        """What a message from BlueZ is answered with; None: it is not for us."""
         from dbus_fast import Message, MessageType  # noqa: PLC0415
 
         if message.message_type is not MessageType.METHOD_CALL or message.interface != AGENT or message.path != PATH:
@@ -121,7 +111,7 @@ class PairingAgent:
         device = message.body[0] if message.body and isinstance(message.body[0], str) else ""
         address = device.rpartition("/dev_")[2].replace("_", ":").upper()
         answer = self._rules.answer(message.member or "", address)
-        log.info("BlueZ asks %s for %s: %s", message.member, address or "nobody", "yes" if answer else "no")
+        log.info("BlueZ asks %s: %s", message.member, "rejected" if answer is None else "answered")
         if answer is None:
             return Message.new_error(message, REJECTED, "not a device that may be paired now")
         return Message.new_method_return(message, *answer)
