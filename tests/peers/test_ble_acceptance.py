@@ -40,6 +40,10 @@ def h10_of(air: Air, address: str = H10, **more: Any) -> PolarH10:
     return PolarH10(air, address, time=LoopTime(SWITCHED_ON_NS), **more)
 
 
+def cgm_of(air: Air, mg_dl: Sequence[float]) -> GlucoseSensor:
+    return GlucoseSensor(air, CGM, time=LoopTime(wall_ns()), mg_dl=mg_dl, session_start_ns=wall_ns())
+
+
 def samples_of(chunks: Sequence[Chunk]) -> np.ndarray:
     return np.concatenate([chunk.samples for chunk in chunks])[:, 0]
 
@@ -150,7 +154,7 @@ def test_a_glucose_sensor_three_hours_away_is_caught_up_with_and_nothing_stale_a
 
     async def scenario() -> None:
         air = Air()
-        sensor = GlucoseSensor(air, CGM, time=LoopTime(wall_ns()), mg_dl=mg_dl.round().tolist())
+        sensor = cgm_of(air, mg_dl.round().tolist())
         async with sensor, house(air, wearable("cgm", CGM)) as inside:
             watching = asyncio.create_task(watch(inside))
             await asyncio.sleep(120 * 60 - 30)
@@ -227,7 +231,7 @@ def test_five_wearables_of_three_people_at_once() -> None:
                 await worn.enter_async_context(h10_of(air, address, ecg_uv=Repeated(NAMED_UV)))
             for address in straps:
                 await worn.enter_async_context(HeartRateStrap(air, address, time=LoopTime()))
-            await worn.enter_async_context(GlucoseSensor(air, CGM, time=LoopTime(wall_ns()), mg_dl=[100.0] * 50))
+            await worn.enter_async_context(cgm_of(air, [100.0] * 50))
             inside = await worn.enter_async_context(house(air, *configs))
             await asyncio.sleep(600)
             owners = {(chunk.stream.patient, chunk.stream.device, chunk.stream.channel) for chunk in inside.chunks()}

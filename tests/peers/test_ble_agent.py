@@ -21,6 +21,7 @@ from tests.peers.test_agent import AgentProcess, Subscriber, listening
 pytestmark = pytest.mark.broker
 Run = Callable[[Coroutine[Any, Any, None]], None]
 
+HOUR_NS = 3_600_000_000_000
 H10, CGM = "A0:9E:1A:00:00:01", "F0:11:22:33:44:02"
 CONFIG = f"""
 [agent]
@@ -45,12 +46,12 @@ address = "{CGM}"
 @asynccontextmanager
 async def worn(folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[AgentProcess, Subscriber]]:
     """A person with a strap and a glucose sensor, a broker, a nurse, and the agent."""
-    air = Air()
+    air, now_ns = Air(), time.time_ns()
     beat = np.zeros(130)
     beat[60:66] = (100, 600, 1200, 500, -300, -100)
     async with (
         PolarH10(air, H10, ecg_uv=Repeated(beat)),
-        GlucoseSensor(air, CGM, time=DeviceTime(time.time_ns()), mg_dl=[100.0] * 50, began_min=60),
+        GlucoseSensor(air, CGM, time=DeviceTime(now_ns), mg_dl=[100.0] * 50, session_start_ns=now_ns - HOUR_NS),
         air.serve() as hci_port,
         LocalBroker(persistence_dir=folder) as broker,
         listening(broker.port) as nurse,
