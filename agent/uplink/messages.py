@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from agent.alarms.alert import AlertEvent, Attended, Category, Phase, Priority, State
 from agent.uplink.evidence import (
@@ -253,17 +252,6 @@ def canonical_json(event: AlertEvent, agent: str = "replay") -> bytes:
 def parse_event(payload: bytes) -> AlertMessage:
     """For subscribers. Raises pydantic.ValidationError (a ValueError) when it is not an alert of this version."""
     return AlertMessage.model_validate_json(payload)
-
-
-def json_schemas() -> dict[str, dict[str, Any]]:
-    """JSON Schema of every payload, by the kind of topic it is published on."""
-    models: Mapping[str, type[BaseModel]] = {
-        "event": AlertMessage,
-        "alarm": AlertMessage,
-        "status": StatusMessage,
-        "vital": VitalMessage,
-    }
-    return {name: model.model_json_schema(mode="serialization") for name, model in models.items()}
 
 
 def _alert_message(
