@@ -7,10 +7,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 
 from agent.alarms.alert import AlertEvent, Attended, Phase, State, Verdict
-from agent.alarms.attention import Attention, Manners, Outcome
+from agent.alarms.attention import Attention, Fresh, Manners, Outcome
 from agent.alarms.attention_state import from_json, to_json
+from agent.drill import Drills
 from agent.standing import Standing
-from agent.uplink.commands import AckCommand, Command, PauseCommand, VerdictCommand
+from agent.uplink.commands import AckCommand, Command, DrillCommand, PauseCommand, VerdictCommand
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ class Attendance:
         self._manners = manners
         self._of = {subject: Attention(manners) for subject in subjects}
         self._changed: set[str] = set()
+        self._drills = Drills()
 
     def load(
         self, kept: Mapping[str, bytes], on: Collection[str], standing: Collection[Standing], now_ns: int
@@ -75,7 +77,7 @@ class Attendance:
 
     def advance(self, now_ns: int, is_fresh: IsFresh) -> list[AlertEvent]:
         """Let time pass for everybody who has an alarm."""
-        out: list[AlertEvent] = []
+        out = self.take(self._drills.over(now_ns), now_ns)
         for subject, attention in self._of.items():
             if not attention.alarms and not attention.pauses:
                 continue
@@ -94,17 +96,22 @@ class Attendance:
         if command.id is not None and attention.is_answered(command.id):
             return Outcome(True, "was done before")
         self._changed.add(command.patient)
+        return self._done(attention, command, now_ns, _of_subject(command.patient, is_fresh))
+
+    def _done(self, attention: Attention, command: Command, now_ns: int, fresh: Fresh) -> Outcome:
         match command:
             case AckCommand():
                 return attention.acknowledge(command.alert_id, command.by, now_ns)
             case PauseCommand(minutes=0):
-                return attention.resume(command.target, command.by, now_ns, _of_subject(command.patient, is_fresh))
+                return attention.resume(command.target, command.by, now_ns, fresh)
             case PauseCommand():
-                return attention.pause(
-                    command.target, 60.0 * command.minutes, command.by, now_ns, while_on=command.while_on
-                )
+                duration_s = 60.0 * command.minutes
+                return attention.pause(command.target, duration_s, command.by, now_ns, while_on=command.while_on)
             case VerdictCommand():
                 return attention.judge(command.alert_id, Verdict(command.verdict, command.note, command.by, now_ns))
+            case DrillCommand():
+                began = self._drills.begin(command, now_ns)
+                return Outcome(True, f"drill {began.alert_id} begins", tuple(attention.take(began, now_ns)))
 
     def pauses(self) -> list[tuple[str, str, str, int]]:
         """(whom, what, by whom, until when in ns) of all that is paused."""
@@ -131,7 +138,7 @@ class Attendance:
         return self._of.setdefault(subject, Attention(self._manners))
 
 
-def _of_subject(subject: str, is_fresh: IsFresh) -> Callable[[str], bool]:
+def _of_subject(subject: str, is_fresh: IsFresh) -> Fresh:
     return lambda rule: is_fresh(subject, rule)
 
 

@@ -117,6 +117,13 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 (one line an option)
     personal.add_argument("--json", action="store_true")
     personal.set_defaults(call=_personal)
 
+    drill = commands.add_parser("drill", help="sound an alarm that is none, the whole way, and see who hears it")
+    drill.add_argument("config", type=Path)
+    drill.add_argument("--patient", metavar="P", help="the pseudonym (default: the config's first)")
+    drill.add_argument("--rule", default="asystole", help="which alarm (default: asystole)")
+    drill.add_argument("--seconds", type=_positive, default=60.0, metavar="S", help="how long (1 to 900, default 60)")
+    drill.set_defaults(call=_drill)
+
     audit = commands.add_parser("audit", help="whether what was said and done is as it was written down")
     whose = audit.add_mutually_exclusive_group()
     whose.add_argument("--config", type=Path, help="whose state folder counts")
@@ -239,6 +246,12 @@ def _personal(args: argparse.Namespace) -> int:
     from agent.personal_command import personal_command
 
     return personal_command(args)
+
+
+def _drill(args: argparse.Namespace) -> int:
+    from agent.drill_command import drill_command
+
+    return drill_command(args)
 
 
 def _audit(args: argparse.Namespace) -> int:

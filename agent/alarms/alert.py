@@ -187,6 +187,8 @@ class AlertEvent:
     """Of one that ended: when that was, where it is earlier than `at_ns`."""
     attended: Attended | None = None
     """None in a replay, where nobody is there to do anything."""
+    drill: bool = False
+    """Not real: somebody wants to see whether it is heard."""
 
 
 def alert_id(patient: str, rule: str, onset_ns: int) -> str:

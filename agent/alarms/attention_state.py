@@ -65,6 +65,7 @@ def _event(event: AlertEvent) -> dict[str, Any]:
         "at_ns": event.at_ns,
         "text": event.text,
         "until_ns": event.until_ns,
+        "drill": event.drill,
         "attended": event.attended and asdict(event.attended),
     }
 

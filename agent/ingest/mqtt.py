@@ -1,6 +1,6 @@
 """Sensors that publish on MQTT, and people who ask something of the agent: QoS 1, acknowledged only when on disk.
 
-Sensors write to vagus/v1/in/{device}/{channel}, people to vagus/v1/{agent}/cmd/{ack,pause,verdict}.
+Sensors write to vagus/v1/in/{device}/{channel}, people to vagus/v1/{agent}/cmd/{ack,pause,verdict,drill}.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What people ask of the agent over MQTT: `vagus/v1/{agent}/cmd/{ack,pause,verdict}`, one JSON object each.
+"""What people ask of the agent over MQTT: `vagus/v1/{agent}/cmd/{ack,pause,verdict,drill}`, one JSON object each.
 
 A command with an `id` is carried out once, however often it is sent. Where a command names a response topic (MQTT 5),
 what became of it is answered there.
@@ -63,11 +63,19 @@ class VerdictCommand(_Command):
     note: str = Field("", max_length=500)
 
 
-Command = AckCommand | PauseCommand | VerdictCommand
-COMMANDS: dict[str, type[AckCommand] | type[PauseCommand] | type[VerdictCommand]] = {
+class DrillCommand(_Command):
+    """Somebody wants to see whether an alarm is heard."""
+
+    rule: str = Field("asystole", max_length=64)
+    seconds: float = Field(60.0, ge=1, le=900)
+
+
+Command = AckCommand | PauseCommand | VerdictCommand | DrillCommand
+COMMANDS: dict[str, type[AckCommand] | type[PauseCommand] | type[VerdictCommand] | type[DrillCommand]] = {
     "ack": AckCommand,
     "pause": PauseCommand,
     "verdict": VerdictCommand,
+    "drill": DrillCommand,
 }
 
 

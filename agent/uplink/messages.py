@@ -73,6 +73,7 @@ class AlertData(Model):
         default=None, description="how often it was escalated because nobody acknowledged it"
     )
     verdict: VerdictModel | None = Field(default=None, description="what somebody says it was worth")
+    drill: Literal[True] | None = Field(default=None, description="not real: somebody tries whether it is heard")
     seq: int | None = Field(
         default=None, description="rises by one with every event of an agent: a hole is a missed event"
     )
@@ -283,6 +284,7 @@ def _alert_message(
             text=event.text,
             evidence=None if event.evidence is None else evidence_model(event.evidence),
             **_attended(event.attended),
+            drill=event.drill or None,
             seq=seq,
             boot_id=boot_id,
             committed_at=None if committed_ns is None else rfc3339(committed_ns),

@@ -59,7 +59,7 @@ class Topics:
         return f"{ROOT}/{self.agent}/vital/{level(patient)}/{level(code)}"
 
     def command(self, name: str) -> str:
-        """subscriber → agent: `ack`, `pause`, `verdict`."""
+        """subscriber → agent: `ack`, `pause`, `verdict`, `drill`."""
         return f"{ROOT}/{self.agent}/cmd/{level(name)}"
 
     @property

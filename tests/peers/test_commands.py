@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -150,6 +151,26 @@ def test_a_pause_shows_in_the_status_and_on_the_alarm(run: Run, tmp_path: Path) 
     run(scenario())
 
 
+def test_a_drill_goes_the_whole_way_says_that_it_is_one_and_is_over(run: Run, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with ward(tmp_path) as (nurse, phone, _):
+            drill = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "agent.cli", "drill", str(tmp_path / "agent.toml"), "--seconds", "7"),
+                stdout=asyncio.subprocess.PIPE,
+            )
+            await nurse.until(last_phase("asystole", "escalate"), "its escalation")
+            (alert_id,) = {event.alert_id for event in of(nurse, "asystole")}
+            await ask(phone, "ack", alert_id=alert_id)
+            printed, _ = await drill.communicate()
+            assert drill.returncode == 0
+            assert all(event.drill and "DRILL" in event.text for event in of(nurse, "asystole"))
+            assert [event.phase for event in of(nurse, "asystole")] == ["start", "escalate", "de-escalate", "end"]
+            assert printed.decode().splitlines()[-1].endswith("DRILL, not real: over; acknowledged by nurse-3")
+            await nurse.until(lambda n: not any(alert_id.encode() in kept for kept in n.retained.values()), "its end")
+
+    run(scenario())
+
+
 @pytest.mark.parametrize(
     ("name", "body", "words"),
     [
@@ -159,7 +180,8 @@ def test_a_pause_shows_in_the_status_and_on_the_alarm(run: Run, tmp_path: Path) 
         ("ack", b'{"patient": "anna", "by": " ", "alert_id": "1"}', "by: Value error, must be printable"),
         ("pause", b'{"patient": "anna", "by": "x", "rule": "low", "priority": "low", "minutes": 1}', "either"),
         ("pause", b'{"patient": "anna", "by": "x", "rule": "urgent_low", "minutes": 60}', "for up to 15 min"),
-        ("shutdown", b"{}", "is no command: there are ack, pause, verdict"),
+        ("drill", b'{"patient": "anna", "by": "x", "rule": "stream_silent"}', "is no alarm about a person"),
+        ("shutdown", b"{}", "is no command: there are ack, pause, verdict, drill"),
     ],
 )
 def test_a_command_that_cannot_be_done_is_answered_in_words(
