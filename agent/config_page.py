@@ -19,7 +19,8 @@ _INTRODUCTION = """\
 One TOML file. `vagus check CONFIG` says every fault in it with line and key, and starts nothing.
 File names are relative to the config's own folder; `~` is the home folder. Unknown keys are refused.
 Secrets are never in the config: a password stands in a file of its own or in an environment variable.
-Whole examples: [one person](../examples/one-person.toml), [a ward](../examples/ward.toml).
+Whole examples: [one person](../examples/one-person.toml), [a ward](../examples/ward.toml),
+[wearables over Bluetooth](../examples/wearables.toml).
 
 This page is written by `python -m agent.config_page`; change the descriptions in `agent/config_schema.py`,
 `agent/config_source_schema.py`, `agent/config_limit_schema.py` and `agent/config_uplink.py`.

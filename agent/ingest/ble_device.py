@@ -64,6 +64,8 @@ class BleDevice:
         self.address = config.address
         """The one it was last heard with."""
         self._sends_since_s: float | None = None
+        self._has_sent = False
+        """Whether anything came over the link that there is, or was last."""
         self._failure = ""
         """The last one since it worked: what comes again and again is logged once."""
         self._forgot_s: float | None = None
@@ -90,7 +92,7 @@ class BleDevice:
 
     async def _one_round(self) -> float:
         """From one search to the end of the link that came of it; returns the seconds to wait before the next."""
-        self._sends_since_s = None
+        self._sends_since_s, self._has_sent = None, False
         try:
             await self._visit()
         except (LinkError, RadioError, DeviceRefusedError, DecodeError) as error:
@@ -100,7 +102,8 @@ class BleDevice:
             self.account.refused(f"speaking with it failed ({type(error).__name__})", _now_s())
         else:
             self.account.say("searching", _now_s())
-        if self._sends_since_s is not None and _now_s() - self._sends_since_s >= STEADY_S:
+        steady = self._sends_since_s is not None and _now_s() - self._sends_since_s >= STEADY_S
+        if steady or self._has_sent:  # a meter hangs up once it has said what it measured
             self._backoff.worked()
             return 0.0
         return self._backoff.failed()
@@ -281,6 +284,7 @@ class BleDevice:
     def _hear(self, heard: Heard) -> None:
         now_s = _now_s()
         for chunk in heard.chunks:
+            self._has_sent = True
             self._watchdog.heard(chunk, now_s)
             self._deliver(chunk)
         self.account.hear(heard)

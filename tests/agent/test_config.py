@@ -359,7 +359,7 @@ def test_the_page_on_the_config_is_current() -> None:
     assert page.read_text() == config_page(), "run: python -m agent.config_page > docs/config.md"
 
 
-@pytest.mark.parametrize("name", ["one-person.toml", "ward.toml"])
+@pytest.mark.parametrize("name", ["one-person.toml", "ward.toml", "wearables.toml"])
 def test_the_examples_are_good(name: str) -> None:
     config = load_config(Path(__file__).parents[2] / "examples" / name, {"HOME": "/root"})
 

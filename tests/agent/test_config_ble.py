@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -37,7 +39,9 @@ BELT = Profile(
 
 
 @pytest.fixture(autouse=True)
-def _one_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+def _one_kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "all_kinds" in request.fixturenames:
+        return
     monkeypatch.setattr("agent.config_ble.profiles", lambda: {BELT.id: BELT})
 
 
@@ -119,3 +123,19 @@ def test_a_passkey_stands_in_a_file_and_shows_nowhere(tmp_path: Path) -> None:
     assert "12345" not in repr(source).replace(source.address, "")
     (tmp_path / "passkey").write_text("sesame\n")
     assert "does not hold 6 digits" in faults(EIGHT_LINES + 'passkey_file = "passkey"\n', tmp_path)[0]
+
+
+@pytest.fixture
+def all_kinds() -> None:
+    """The kinds that ship, instead of the one kind of these tests."""
+
+
+@pytest.mark.usefixtures("all_kinds")
+def test_what_the_documentation_tells_to_write_is_a_config() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "bluetooth.md").read_text()
+    blocks = [textwrap.dedent(block) for block in re.findall(r" *```toml\n(.*?)```", page, re.DOTALL)]
+    whole = [block for block in blocks if block.startswith("[agent]")]
+    assert len(whole) == 1
+    assert len(whole[0].splitlines()) == 8
+    for block in blocks:
+        read(block if block in whole else '[agent]\nid = "a"\n[[patient]]\nid = "p"\n' + block)
