@@ -167,9 +167,17 @@ class CgmSession:
         return said.local.known and (zone_known or self._zone_quarters is not None)
 
     async def _session_end_ns(self, link: Link, start_ns: int) -> int | None:
+        """When the sensor's life ends; a sensor that does not say costs nothing."""
         if CGM_SESSION_RUN not in link.characteristics:
             return None
-        run = CgmSessionRun.from_bytes(await link.read(CGM_SESSION_RUN))
+        try:
+            run = CgmSessionRun.from_bytes(await link.read(CGM_SESSION_RUN))
+        except LinkError as error:
+            if error.fault not in {"refused", "missing"}:
+                raise
+            return None
+        except DecodeError:
+            return None
         return start_ns + run.hours * 3600 * NS_PER_S
 
     async def _about_its_interval(self, link: Link, *, secured: bool) -> tuple[Remark, ...]:

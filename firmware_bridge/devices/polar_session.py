@@ -25,6 +25,8 @@ from firmware_bridge.devices.notice_board import NoticeBoard
 from firmware_bridge.devices.polar_pmd_stream import PmdReader
 from firmware_bridge.devices.session import DeviceRefusedError, Emit, Heard, Link, Notice
 
+PAUSE_S = 1.0
+"""Between two new starts: a sensor that stops each time must not keep the radio busy."""
 _WORDS = {
     PmdStatus.INVALID_MTU: f"the packets agreed on are too small (it needs an MTU of {polar_pmd.MIN_MTU})",
     PmdStatus.INVALID_STATE: "it is not in a state to measure; wear it, or switch it off and on",
@@ -35,12 +37,7 @@ _WORDS = {
 class PolarSession:
     """One Polar sensor. It is told to start on each connection, and again where it stops on its own."""
 
-    def __init__(
-        self,
-        readers: Iterable[PmdReader],
-        heart_rate: Stream | None,
-        emit: Emit,
-    ) -> None:
+    def __init__(self, readers: Iterable[PmdReader], heart_rate: Stream | None, emit: Emit) -> None:
         self._emit = emit
         self._heart_rate = None if heart_rate is None else HeartRateReader(heart_rate)
         self._pmd = {reader.measurement: reader for reader in readers}
@@ -66,6 +63,7 @@ class PolarSession:
                 self._stopped.discard(measurement)
                 await self._start_one(link, self._pmd[measurement])
             self._say("")
+            await asyncio.sleep(PAUSE_S)
 
     def notified(self, characteristic: str, data: bytes, arrival: Arrival) -> None:
         if characteristic == polar_pmd.DATA:

@@ -235,6 +235,17 @@ def test_a_sensor_that_was_never_told_the_time_is_told() -> None:
     assert session.session_end_ns == START_NS + 240 * 3600 * 10**9
 
 
+@pytest.mark.parametrize("sent", [None, b"", b"\x01"])
+def test_a_sensor_that_does_not_say_how_long_it_lives_is_heard_all_the_same(sent: bytes | None) -> None:
+    body = Body(now_min=3)
+    del body.link.values[CGM_SESSION_RUN]
+    if sent is not None:
+        body.link.values[CGM_SESSION_RUN] = sent
+    session, ear = told(body)
+    assert minutes(ear) == [5]
+    assert (session.session_start_ns, session.session_end_ns) == (START_NS, None)
+
+
 def test_a_sensor_whose_clock_must_be_set_is_told_and_one_that_knows_is_not() -> None:
     body = Body(now_min=3)
     body.link.values[CGM_STATUS] = bytes(
