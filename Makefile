@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test lint types unit test-bluez mosquitto test-home-assistant bench models clean
+.PHONY: demo test lint types unit test-bluez mosquitto test-home-assistant bench bench-ble models clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/.core: pyproject.toml
@@ -46,6 +46,9 @@ test-home-assistant: $(VENV)/.dev mosquitto ## install a real Home Assistant (20
 
 bench: $(VENV)/.core
 	$(BIN)/vagus bench
+
+bench-ble: $(VENV)/.core ## what five wearables at once cost over Bluetooth
+	$(BIN)/vagus bench --ble
 
 PACKS := second_opinion rhythm beat vf glucose # beat asks the rhythm pack; for glucose see its card
 

@@ -162,6 +162,7 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 (one line an option)
     only = bench.add_mutually_exclusive_group()
     only.add_argument("--quick", action="store_true", help="fewer patients, shorter runs")
     only.add_argument("--clock", action="store_true", help="only how near to the truth a device's clock is brought")
+    only.add_argument("--ble", action="store_true", help="only what five wearables at once cost over Bluetooth")
     bench.set_defaults(call=_bench)
     return parser
 
@@ -279,8 +280,10 @@ def _doctor(args: argparse.Namespace) -> int:
 
 
 def _bench(args: argparse.Namespace) -> int:
-    from agent.bench import bench_command, clock_command
+    from agent.bench import bench_command, ble_command, clock_command
 
+    if args.ble:
+        return ble_command(args)
     return clock_command(args) if args.clock else bench_command(args)
 
 

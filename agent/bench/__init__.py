@@ -22,7 +22,9 @@ BUDGET = {
     "memory_mb": 150.0,
     "kb_per_patient": 100.0,
     "start_s": 2.0,
+    "ble_cpu_percent": 5.0,
 }
+BLE_S = 60.0
 
 CLOCK_NIGHTS = 5
 
@@ -76,6 +78,30 @@ def clock_command(args: argparse.Namespace) -> int:
     if args.json:
         Path(args.json).write_text(json.dumps({"vagus": __version__, "clock_error_ms": nights}, indent=1))
     return 0
+
+
+def ble_command(args: argparse.Namespace) -> int:
+    """Only five wearables over Bluetooth: print what they cost, and write JSON where asked; 1 past the budget."""
+    from agent.bench.wearables import WEARABLES, wearable_figures  # noqa: PLC0415 - needs bumble
+
+    figures = asyncio.run(wearable_figures(BLE_S))
+    sys.stdout.write(f"{len(WEARABLES)} wearables over Bluetooth for {BLE_S:.0f} s on {machine()}\n")
+    _head(("process", "CPU % of a core", "RSS MB", "notifications a second"))
+    for what, words in (("source", "the Bluetooth source alone"), ("agent", "the whole agent, with its models")):
+        figure = figures[what]
+        _row(
+            (
+                words,
+                f"{figure['cpu_percent']:.1f}",
+                f"{figure['rss_mb']:.0f}",
+                f"{figure['notifications_a_second']:.1f}",
+            )
+        )
+    goal, kept = BUDGET["ble_cpu_percent"], figures["source"]["cpu_percent"] <= BUDGET["ble_cpu_percent"]
+    sys.stdout.write(f"goal for the source: {goal:.0f} %: {'kept' if kept else 'MISSED'}\n")
+    if args.json:
+        Path(args.json).write_text(json.dumps({"vagus": __version__, "machine": machine(), "ble": figures}, indent=1))
+    return 0 if kept else 1
 
 
 def machine() -> str:

@@ -64,11 +64,11 @@ async def live_figures(patients: int, *, seconds: float) -> dict[str, Any]:
                     async with asyncio.timeout(START_TIMEOUT_S):
                         await listener.online.wait()
                     start_s = time.monotonic() - began_s
-                    cpu_before_s = _cpu_s(agent.pid)
+                    cpu_before_s = cpu_s(agent.pid)
                     await _play(sensors, streams, seconds, listener.sent_s)
-                    cpu_s = _cpu_s(agent.pid) - cpu_before_s
+                    used_s = cpu_s(agent.pid) - cpu_before_s
                     await asyncio.sleep(1.0)
-                    rss_mb = _rss_mb(agent.pid)
+                    memory_mb = rss_mb(agent.pid)
                 finally:
                     agent.terminate()
                     await agent.wait()
@@ -79,9 +79,9 @@ async def live_figures(patients: int, *, seconds: float) -> dict[str, Any]:
         "latency_p50_ms": _quantile(latency_ms, 0.50),
         "latency_p99_ms": _quantile(latency_ms, 0.99),
         "latency_max_ms": _quantile(latency_ms, 1.0),
-        "rss_mb": rss_mb,
+        "rss_mb": memory_mb,
         "start_s": start_s,
-        "cpu_percent": 100 * cpu_s / seconds,
+        "cpu_percent": 100 * used_s / seconds,
         "broker": broker.kind,
     }
 
@@ -161,12 +161,14 @@ def _config(folder: Path, port: int, streams: list[Stream]) -> str:
     return f'{agent}[mqtt]\nhost = "127.0.0.1"\nport = {port}\n{patients}'
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s(pid: int) -> float:
+    """CPU time that a process has used, in s."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _rss_mb(pid: int) -> float:
+def rss_mb(pid: int) -> float:
+    """Memory that a process holds, in MB."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) / 1000

@@ -77,9 +77,15 @@ class Peripheral:
         self.device.keystore = MemoryKeyStore()
         self.device.pairing_config_factory = self._pairing
         self.device.on(Device.EVENT_CONNECTION, self._connected)
+        server = self.device.gatt_server
+        server.on(server.EVENT_CHARACTERISTIC_SUBSCRIPTION, lambda *_: self.heard.set())
         self.connection: Any = None
         self.connections = 0
         """How often somebody connected."""
+        self.sent = 0
+        """Notifications sent."""
+        self.heard = asyncio.Event()
+        """Somebody is connected and has subscribed to something."""
         self.in_range = True
         self._battery = self.value(_BATTERY_LEVEL, bytes(BatteryLevel(90)))
         self._tasks: set[asyncio.Task[None]] = set()
@@ -207,6 +213,7 @@ class Peripheral:
         if not self.device.gatt_server.subscribers.get(self.connection, {}).get(characteristic.handle):
             return
         for one in self.faults.frames(frame):
+            self.sent += 1
             await self.device.notify_subscribers(characteristic, one)
         if self.faults.link_breaks:
             self.faults.link_breaks = False
@@ -303,6 +310,7 @@ class Peripheral:
 
     def _disconnected(self, _reason: int) -> None:
         self.connection = None
+        self.heard.clear()
         for task in self._while_connected:
             task.cancel()
         self.spawn(self._advertise())
