@@ -88,15 +88,8 @@ def ble_command(args: argparse.Namespace) -> int:
     sys.stdout.write(f"{len(WEARABLES)} wearables over Bluetooth for {BLE_S:.0f} s on {machine()}\n")
     _head(("process", "CPU % of a core", "RSS MB", "notifications a second"))
     for what, words in (("source", "the Bluetooth source alone"), ("agent", "the whole agent, with its models")):
-        figure = figures[what]
-        _row(
-            (
-                words,
-                f"{figure['cpu_percent']:.1f}",
-                f"{figure['rss_mb']:.0f}",
-                f"{figure['notifications_a_second']:.1f}",
-            )
-        )
+        keys = ("cpu_percent", "rss_mb", "notifications_a_second")
+        _row((words, *(f"{figures[what][key]:.1f}" for key in keys)))
     goal, kept = BUDGET["ble_cpu_percent"], figures["source"]["cpu_percent"] <= BUDGET["ble_cpu_percent"]
     sys.stdout.write(f"goal for the source: {goal:.0f} %: {'kept' if kept else 'MISSED'}\n")
     if args.json:

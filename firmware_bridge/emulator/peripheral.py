@@ -77,8 +77,6 @@ class Peripheral:
         self.device.keystore = MemoryKeyStore()
         self.device.pairing_config_factory = self._pairing
         self.device.on(Device.EVENT_CONNECTION, self._connected)
-        server = self.device.gatt_server
-        server.on(server.EVENT_CHARACTERISTIC_SUBSCRIPTION, lambda *_: self.heard.set())
         self.connection: Any = None
         self.connections = 0
         """How often somebody connected."""
@@ -86,6 +84,8 @@ class Peripheral:
         """Notifications sent."""
         self.heard = asyncio.Event()
         """Somebody is connected and has subscribed to something."""
+        server = self.device.gatt_server
+        server.on(server.EVENT_CHARACTERISTIC_SUBSCRIPTION, lambda *_: self.heard.set())
         self.in_range = True
         self._battery = self.value(_BATTERY_LEVEL, bytes(BatteryLevel(90)))
         self._tasks: set[asyncio.Task[None]] = set()
