@@ -132,7 +132,8 @@ class BleSource:
         self._came.set()
 
     def _is_ours(self, address: str, name: str) -> bool:
-        return any(device.is_it(address, name) for device in self._devices)
+        """Whether it is one of ours that is not connected, as far as we know."""
+        return any(device.is_it(address, name) and not device.is_linked for device in self._devices)
 
     def _pairing_agent(self) -> PairingAgent | None:
         """BlueZ's, for as long as the longest window is open; None where nothing is to be paired through it."""

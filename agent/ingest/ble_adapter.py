@@ -29,6 +29,8 @@ SCAN_S = 300.0
 FAILURES = 5
 """So many connections in a row that come to nothing speak against the adapter."""
 
+HANG_UP_EVERY_S = 60.0
+
 IsOurs = Callable[[Sighting], bool]
 
 
@@ -51,6 +53,7 @@ class Adapter:
         self._seekers: list[tuple[IsOurs, asyncio.Future[Sighting]]] = []
         self._news = asyncio.Event()
         self._heard_s = 0.0
+        self._hang_up_due_s = 0.0
 
     @property
     def trouble(self) -> str:
@@ -106,18 +109,23 @@ class Adapter:
             await self.radio.forget(sighting)
 
     async def run(self, is_ours: Callable[[str, str], bool]) -> None:
-        """Search whenever somebody is sought, until cancelled. `is_ours`: by address and name, of left-over links."""
+        """Search whenever somebody is sought, until cancelled.
+
+        `is_ours`: whether a device, by address and name, is one of ours to which there should be no link now.
+        """
         try:
-            await self._hang_up(is_ours)
             while True:
                 try:
-                    await self._search()
+                    await self._search(is_ours)
                 except RadioError as error:
                     await self._mend(str(error))
+                except Exception as error:
+                    log.exception("%s: fault while searching", self.radio.name)
+                    await self._mend(f"the search failed ({type(error).__name__})")
         finally:
             await self.radio.close()
 
-    async def _search(self) -> None:
+    async def _search(self, is_ours: Callable[[str, str], bool]) -> None:
         """One search, until nobody is sought any more or somebody wants to connect."""
         while not self._seekers or self._callers:
             self._news.clear()
@@ -126,6 +134,7 @@ class Adapter:
             self._failures = 0
             await self._repair(self._ladder.quiet(_now_s(), self.in_use > 0), "connections come to nothing")
         async with self._air:
+            await self._hang_up(is_ours)
             await self.radio.start_scan(self._heard)
             self._ladder.worked()
             self._why = ""
@@ -193,13 +202,17 @@ class Adapter:
             log.warning("%s: %s", self.radio.name, error)
 
     async def _hang_up(self, is_ours: Callable[[str, str], bool]) -> None:
+        """End links of our devices that nobody owns: a killed agent's, or one that could not be ended."""
+        if _now_s() < self._hang_up_due_s:
+            return
+        self._hang_up_due_s = _now_s() + HANG_UP_EVERY_S
         try:
             ended = await self.radio.hang_up(is_ours)
         except RadioError as error:
-            log.info("%s: %s", self.radio.name, error)
+            log.debug("%s: %s", self.radio.name, error)
             return
         if ended:
-            log.info("%s: %d links of an agent before this one ended", self.radio.name, ended)
+            log.info("%s: %d links that nobody owned were ended", self.radio.name, ended)
 
 
 def _now_s() -> float:

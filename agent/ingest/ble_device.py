@@ -32,6 +32,8 @@ GOODBYE_S = 2.0
 FRESH_S = 10.0
 """A device that was heard longer ago may have gone again."""
 FIND_AGAIN_S = 30.0
+NAMESAKES_S = 3.0
+"""Others with the same name would be heard in this time."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0
 FORGET_EVERY_S = 600.0
 """A device that has not what it should may have been updated; to ask it anew what it has takes a while."""
@@ -61,6 +63,7 @@ class BleDevice:
         wanted = {stream.channel: stream for stream in config.streams}
         self._session = profile.open(wanted, config.options, self._hear)
         self._watchdog = Watchdog(config.streams, 0.0)
+        self.is_linked = False
         self.address = config.address
         """The one it was last heard with."""
         self._sends_since_s: float | None = None
@@ -111,6 +114,8 @@ class BleDevice:
     async def _visit(self) -> None:
         """Find it, connect, and stay until the link is no more."""
         sighting = await self.adapter.find(self._is_sighted)
+        if not self.config.address:
+            await self._refuse_namesakes(sighting)
         if self.adapter.is_full:
             self.account.say("connecting", _now_s(), f"waits for one of the adapter's {self.adapter.links} links")
         async with self.adapter.link():
@@ -129,12 +134,14 @@ class BleDevice:
     async def _connect(self, sighting: Sighting) -> None:
         lost = asyncio.Event()
         client = await self.adapter.connect(sighting, lost.set)
+        self.is_linked = True
         self.account.count("connections")
         try:
             link = BleLink(client, self._arrival, self._notified, lost)
             await self._converse(link, sighting)
         finally:
             await self._disconnect(client, lost)
+            self.is_linked = False
 
     async def _disconnect(self, client: BleakClient, lost: asyncio.Event) -> None:
         """Also where the link is lost: with BlueZ every client holds a socket until it is told so."""
@@ -242,6 +249,23 @@ class BleDevice:
 
     def _may_forget(self) -> bool:
         return self._forgot_s is None or _now_s() - self._forgot_s >= FORGET_EVERY_S
+
+    async def _refuse_namesakes(self, sighting: Sighting) -> None:
+        """Somebody else's readings are worse than none: a name that two devices have is no name."""
+        addresses = {sighting.address}
+
+        def note(other: Sighting) -> bool:
+            if self._is_sighted(other):
+                addresses.add(other.address)
+            return False
+
+        with suppress(TimeoutError):
+            async with asyncio.timeout(NAMESAKES_S):
+                await self.adapter.find(note)
+        if len(addresses) > 1:
+            raise DeviceRefusedError(
+                f'{len(addresses)} devices are called "{self.config.name}": write the address of the one that is meant'
+            )
 
     async def _find_again(self) -> Sighting:
         try:

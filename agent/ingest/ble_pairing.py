@@ -76,13 +76,13 @@ class PairingAgent:
 
     async def run(self) -> None:
         """Until the window closes; a BlueZ that is not there, or is started anew, is waited for."""
-        from agent.ingest.ble_bluez import system_bus  # noqa: PLC0415 - D-Bus, only where something may be paired
-
         loop = asyncio.get_running_loop()
         with suppress(TimeoutError):
             async with asyncio.timeout_at(self._window.opened_s + self._window.length_s):
                 while self._window.is_open(loop.time()):
                     try:
+                        from agent.ingest.ble_bluez import system_bus  # noqa: PLC0415 - D-Bus, only where needed
+
                         async with system_bus() as bus:
                             await self._serve(bus)
                     except Exception as error:

@@ -148,15 +148,15 @@ class Radio:
             await power_cycle(self.adapter)
 
     async def hang_up(self, is_ours: Callable[[str, str], bool]) -> int:
-        """End links that an agent which was killed has left behind; returns how many. `is_ours`: by address and name.
+        """End links that a killed agent or a hung daemon has left; returns how many. `is_ours`: by address and name.
 
         A device that is connected advertises no more, so that it would never be found.
         """
         if self._backend is not None:
             return 0
-        from agent.ingest.ble_bluez import hang_up  # noqa: PLC0415
-
         async with _asking("ending old links"):
+            from agent.ingest.ble_bluez import hang_up  # noqa: PLC0415
+
             return await hang_up(self.adapter, is_ours)
 
     async def close(self) -> None:

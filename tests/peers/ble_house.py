@@ -100,9 +100,13 @@ class House:
     def __init__(self, source: BleSource, backend: BumbleBackend) -> None:
         self.source, self.backend = source, backend
         self.deliveries: list[Delivery] = []
+        self.is_busy = asyncio.Event()
+        """Set: it takes nothing."""
         self._came = asyncio.Condition()
 
     async def deliver(self, delivery: Delivery) -> None:
+        while self.is_busy.is_set():
+            await asyncio.sleep(0.1)
         self.deliveries.append(delivery)
         async with self._came:
             self._came.notify_all()
@@ -141,9 +145,9 @@ async def house(
 ) -> AsyncIterator[House]:
     """A source at work. What it raises, the test raises."""
     backend = backend or bumble_backend(air.adapter)
+    more.setdefault("backend_of", lambda _adapter: backend)
     source = BleSource(
         wearables,
-        backend_of=lambda _adapter: backend,
         clocks=Clocks(now_ns, wall_ns),
         chance=lambda: 0.5,
         **more,

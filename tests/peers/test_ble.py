@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("bumble", reason="bumble is not installed")
 
+from agent.config import BleConfig
 from agent.ingest.ble_bumble import bumble_backend
-from firmware_bridge.emulator import Air, HeartRateStrap
+from firmware_bridge.emulator import Air, HeartRateStrap, PolarH10
 from tests.peers.ble_house import House, LoopTime, fly, house, wearable
 
-STRAP = "F0:11:22:33:44:01"
+STRAP, OTHER = "F0:11:22:33:44:01", "F0:11:22:33:44:02"
 
 
 def strap_of(air: Air, address: str = STRAP, **more: Any) -> HeartRateStrap:
     return HeartRateStrap(air, address, time=LoopTime(), **more)
+
+
+def named(name: str) -> BleConfig:
+    """A strap that is known by its name alone."""
+    return replace(wearable("heart-rate-strap", STRAP, more=f'name = "{name}"'), address="")
 
 
 def newer_than(count: int) -> Callable[[House], bool]:
@@ -66,10 +75,79 @@ def test_a_strap_is_found_connected_and_listened_to() -> None:
 def test_it_may_be_known_by_its_name() -> None:
     async def scenario() -> None:
         air = Air()
-        config = wearable("heart-rate-strap", STRAP).__class__
-        named = wearable("heart-rate-strap", STRAP, more='name = "HRM 4711"')
-        by_name = config(**{**{f: getattr(named, f) for f in named.__slots__}, "address": ""})
-        async with strap_of(air), house(air, by_name) as inside:
+        async with strap_of(air), house(air, named("HRM 4711")) as inside:
+            await inside.until(newer_than(3))
+
+    fly(scenario())
+
+
+def test_a_name_that_two_devices_have_is_refused() -> None:
+    async def scenario() -> None:
+        air = Air()
+        async with strap_of(air), strap_of(air, OTHER), house(air, named("HRM 4711")) as inside:
+            status = await inside.until_status(lambda one: one.state == "refused")
+            assert '2 devices are called "HRM 4711"' in status.trouble
+            assert inside.chunks() == []
+
+    fly(scenario())
+
+
+def test_an_orderly_end_stops_the_device_and_the_link() -> None:
+    async def scenario() -> None:
+        air = Air()
+        async with PolarH10(air, STRAP, time=LoopTime()) as strap:
+            async with house(air, wearable("polar-h10", STRAP)) as inside:
+                await inside.until(lambda one: bool(one.chunks("ecg")))
+                frames = strap.frames
+            assert inside.status().state == "stopped"
+            await asyncio.sleep(5)
+            assert strap.connection is None
+            assert strap.frames <= frames + 1
+
+    fly(scenario())
+
+
+def test_each_adapter_has_its_own_wearables() -> None:
+    async def scenario() -> None:
+        rooms = {"hci0": Air(), "hci1": Air()}
+        backends = {name: bumble_backend(air.adapter) for name, air in rooms.items()}
+        first = wearable("heart-rate-strap", STRAP, "p1", 'device = "one"\nadapter = "hci0"')
+        second = wearable("heart-rate-strap", OTHER, "p2", 'device = "two"\nadapter = "hci1"')
+        async with (
+            strap_of(rooms["hci0"]),
+            strap_of(rooms["hci1"], OTHER),
+            house(rooms["hci0"], first, second, backend_of=backends.__getitem__) as inside,
+        ):
+            await inside.until(lambda one: min(len(one.chunks(device=name)) for name in ("one", "two")) > 3)
+
+    fly(scenario())
+
+
+def test_what_nobody_takes_is_dropped_oldest_first_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.ingest.ble.BUFFER_CHUNKS", 10)
+
+    async def scenario() -> None:
+        air = Air()
+        async with strap_of(air), house(air, wearable("heart-rate-strap", STRAP)) as inside:
+            inside.is_busy.set()
+            await inside.until_status(lambda one: one.counts.get("overflow", 0) >= 20)
+            dropped = inside.status().counts["overflow"]
+            inside.is_busy.clear()
+            await inside.until(newer_than(10))
+            times_ns = [chunk.t0_ns for chunk in inside.chunks()]
+        seconds = [round(apart / 1e9) for apart in np.diff(times_ns)]
+        assert max(seconds) == dropped + 1
+        assert seconds.count(1) == len(seconds) - 1
+
+    fly(scenario())
+
+
+def test_a_passkey_of_the_config_is_used(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        air = Air()
+        backend = bumble_backend(air.adapter, passkey=lambda _: 123_456)
+        config = wearable("heart-rate-strap", STRAP)
+        async with strap_of(air, bonds=True, passkey=123_456), house(air, config, backend=backend) as inside:
             await inside.until(newer_than(3))
 
     fly(scenario())
