@@ -7,8 +7,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 
 from agent.alarms.alert import AlertEvent, Attended, Phase, State, Verdict
-from agent.alarms.attention import Attention, Fresh, Manners, Outcome
+from agent.alarms.attention import Attention, Fresh, Manners, Outcome, Suppressed
 from agent.alarms.attention_state import from_json, to_json
+from agent.alarms.budget import AlarmBudget
 from agent.drill import Drills
 from agent.standing import Standing
 from agent.uplink.commands import AckCommand, Command, DrillCommand, PauseCommand, VerdictCommand
@@ -25,12 +26,16 @@ IsFresh = Callable[[str, str], bool]
 class Attendance:
     """Belongs to the worker's thread. `unsaved` is to be committed with the events that it led to, then `saved`."""
 
-    def __init__(self, subjects: Iterable[str], manners: Manners) -> None:
-        """`subjects`: everybody who is watched, and the agent itself."""
+    def __init__(self, agent: str, per_day: Mapping[str, float], manners: Manners) -> None:
+        """`per_day`: everybody who is watched, with their alarm budget; 0 is none."""
         self._manners = manners
-        self._of = {subject: Attention(manners) for subject in subjects}
+        self._per_day = {agent: 0.0, **per_day}
+        self._of = {subject: self._new(subject) for subject in self._per_day}
         self._changed: set[str] = set()
         self._drills = Drills()
+
+    def _new(self, subject: str) -> Attention:
+        return Attention(self._manners, budget=AlarmBudget(self._per_day.get(subject, 0.0)))
 
     def load(
         self, kept: Mapping[str, bytes], on: Collection[str], standing: Collection[Standing], now_ns: int
@@ -46,7 +51,7 @@ class Attendance:
                 continue
             subject = key.removeprefix(_KEPT)
             try:
-                attention = from_json(text.decode(), self._manners)
+                attention = from_json(text.decode(), self._manners, self._per_day.get(subject, 0.0))
             except ValueError as error:
                 log.warning("what people did about alarms of %s cannot be read, and is forgotten: %s", subject, error)
                 continue
@@ -66,6 +71,12 @@ class Attendance:
             for alarm in attention.alarms.values()
             if not alarm.latched and alarm.event.alert_id not in on and (subject, alarm.event.rule) not in standing
         ]
+        forgotten += [
+            held.event
+            for attention in self._of.values()
+            for held in attention.held.values()
+            if held.event.alert_id not in on
+        ]
         return self.take([_end(said, now_ns, "Whether it is still so is not known") for said in forgotten], now_ns)
 
     def take(self, events: Iterable[AlertEvent], now_ns: int, *, restarted: bool = False) -> list[AlertEvent]:
@@ -79,7 +90,7 @@ class Attendance:
         """Let time pass for everybody who has an alarm."""
         out = self.take(self._drills.over(now_ns), now_ns)
         for subject, attention in self._of.items():
-            if not attention.alarms and not attention.pauses:
+            if not (attention.alarms or attention.pauses or attention.held):
                 continue
             pauses = len(attention.pauses)
             events = attention.advance(now_ns, _of_subject(subject, is_fresh))
@@ -113,6 +124,13 @@ class Attendance:
                 began = self._drills.begin(command, now_ns)
                 return Outcome(True, f"drill {began.alert_id} begins", tuple(attention.take(began, now_ns)))
 
+    def suppressed(self) -> list[Suppressed]:
+        """What was not sent since the last call, because it was over before it would have been."""
+        out = [one for attention in self._of.values() for one in attention.suppressed]
+        for attention in self._of.values():
+            attention.suppressed.clear()
+        return out
+
     def pauses(self) -> list[tuple[str, str, str, int]]:
         """(whom, what, by whom, until when in ns) of all that is paused."""
         return [
@@ -135,7 +153,9 @@ class Attendance:
 
     def _attention(self, subject: str) -> Attention:
         self._changed.add(subject)
-        return self._of.setdefault(subject, Attention(self._manners))
+        if subject not in self._of:
+            self._of[subject] = self._new(subject)
+        return self._of[subject]
 
 
 def _of_subject(subject: str, is_fresh: IsFresh) -> Fresh:

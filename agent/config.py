@@ -105,6 +105,7 @@ class PatientConfig:
     sources: tuple[SourceConfig, ...] = ()
     limits: Limits = field(default_factory=Limits)
     glucose: GlucoseSettings = field(default_factory=GlucoseSettings)
+    alarms_per_day: float = 24.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,7 +323,8 @@ class _Reader:
             sources = reader.sources(item, path, table.id if table else "")
             limits = read_limits(self._read, item.get("limit", []), (*path, "limit"), self._local)
             if table is not None:
-                patients.append(PatientConfig(table.id, sources, limits, _glucose_settings(table, sources)))
+                glucose = _glucose_settings(table, sources)
+                patients.append(PatientConfig(table.id, sources, limits, glucose, table.alarms_per_day))
         return tuple(patients)
 
 

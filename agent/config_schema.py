@@ -172,6 +172,14 @@ class PatientTable(Table):
         title="False alerts of an urgent low soon",
         description="How many false alerts of `urgent_low_soon` a day this person bears.",
     )
+    alarms_per_day: float = Field(
+        24.0,
+        ge=0,
+        le=1000,
+        title="Alarm budget",
+        description="Low and medium alarms a day to be kept to where that can be: those that may wait are held back "
+        "for a while, and not sent if they are over by then. High ones never are. 0: nothing is held back.",
+    )
     personal: Literal["on", "frozen", "off"] = Field(
         "on",
         title="Fitted to the person",

@@ -110,6 +110,7 @@ class Supervisor:
             standing=standing,
             history=self._history,
             manners=config.manners,
+            alarms_per_day={patient.id: patient.alarms_per_day for patient in config.patients},
             audit=Audit(config.agent.state_dir / audit.FILE_NAME),
         )
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="worker")

@@ -58,9 +58,12 @@ class Worker:
         standing: StandingAlarms | None = None,
         history: History | None = None,
         manners: Manners | None = None,
+        alarms_per_day: Mapping[str, float] | None = None,
         audit: Audit | None = None,
     ) -> None:
         """`wall`: whether the clock counts; False in a replay, where the newest sample is now and nobody is there.
+
+        `alarms_per_day`: somebody's alarm budget; who is not in it has none.
 
         `history` keeps what a report shows; the engine's `watch` must be its `watch`.
         """
@@ -71,7 +74,10 @@ class Worker:
         watched = {name: Watched.of(patient.person) for name, patient in engine.patients.items()}
         self._summaries = Summaries(topics, watched)
         self._wall = wall
-        self.attendance = Attendance([topics.agent, *engine.patients], manners or Manners()) if wall else None
+        self.attendance: Attendance | None = None
+        if wall:
+            budgets = dict.fromkeys(engine.patients, 0.0) | dict(alarms_per_day or {})
+            self.attendance = Attendance(topics.agent, budgets, manners or Manners())
         self._answers: list[tuple[Delivery, Outcome]] = []
         self._had_fault = False
         self.audit = audit
@@ -166,6 +172,7 @@ class Worker:
         events = self._attended(self._step(chunks, now_ns), now_ns)
         events += self._without_ground(now_ns)
         events += self._people(deliveries, now_ns)
+        self._note_suppressed()
         if self.history is not None:
             self.history.note_attended(events)
         journal = [
@@ -278,6 +285,15 @@ class Worker:
             self._answers.append((delivery, outcome))
             events += outcome.events
         return events + self.attendance.advance(now_ns, is_fresh)
+
+    def _note_suppressed(self) -> None:
+        """What was not sent is written down, so that somebody can ask why."""
+        for one in self.attendance.suppressed() if self.attendance is not None else ():
+            if self.history is not None:
+                self.history.note_suppressed(one.event.patient, one.event.at_ns, one.event.rule, one.reason)
+            if self.audit is not None:
+                said = {"alert_id": one.event.alert_id, "patient": one.event.patient, "rule": one.event.rule}
+                self.audit.note("suppressed", {**said, "reason": one.reason}, one.over_ns)
 
     def _note_command(self, delivery: Delivery, outcome: Outcome, now_ns: int) -> None:
         if self.audit is not None:

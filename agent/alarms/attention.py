@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from agent.alarms.alert import AlertEvent, Attended, Category, Mark, Phase, Priority, State, Verdict
+from agent.alarms.budget import AlarmBudget
 from agent.alarms.rule import seconds
 from agent.alarms.states import urgency
 
@@ -68,6 +69,31 @@ class Outcome:
     events: tuple[AlertEvent, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The start of an alarm that is not sent yet."""
+
+    event: AlertEvent
+    until_ns: int
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Suppressed:
+    """An alarm that was over before it was sent."""
+
+    event: AlertEvent
+    """Its start, as it would have been sent."""
+    over_ns: int
+    delay_s: float
+
+    @property
+    def reason(self) -> str:
+        """Why it was not sent, in words."""
+        lasted_s = (self.over_ns - self.event.at_ns) / seconds(1.0)
+        return f"over after {lasted_s:.0f} s, and held back for {self.delay_s:.0f} s to keep to the alarm budget"
+
+
 @dataclass(slots=True)
 class StandingAlarm:
     """One that is on, or over and latched."""
@@ -96,6 +122,11 @@ class Attention:
     """The last that are over, by alert id."""
     answered: dict[str, None] = field(default_factory=dict)
     """Ids of commands that were carried out."""
+    budget: AlarmBudget = field(default_factory=AlarmBudget)
+    held: dict[str, Held] = field(default_factory=dict)
+    """What the budget holds back, by alert id."""
+    suppressed: list[Suppressed] = field(default_factory=list)
+    """What was over before it was sent, for whoever writes it down and clears this."""
 
     # -- events ---------------------------------------------------------------------------------------------------
 
@@ -105,27 +136,35 @@ class Attention:
         `restarted`: it is only said again because the agent was restarted, so an acknowledgement still holds.
         """
         if event.phase is Phase.END:
-            return [self._over(event)]
+            return self._ended(event, now_ns)
         known = self.alarms.get(event.alert_id)
         if event.late:
             # A report about the past: whoever has acknowledged has acknowledged, and nobody is asked to come.
             return [event if known is None else self._with(known, event)]
-        before: list[AlertEvent] = []
+        held = self.held.pop(event.alert_id, None)
+        if held is not None:  # said again while it is held back: then it is told
+            return self._begin(held.event, now_ns)
         if known is None:
-            before = self._replaced(event.rule, now_ns)
-            known = self.alarms[event.alert_id] = StandingAlarm(replace(event, evidence=None), now_ns)
-        elif known.latched or (event.phase is Phase.CONTINUE and not restarted):
+            delay_ns = 0 if event.drill else self.budget.begin(event, now_ns)
+            if delay_ns and event.phase is Phase.START:
+                self.held[event.alert_id] = Held(event, now_ns + delay_ns, delay_ns / seconds(1.0))
+                return []
+            return self._begin(event, now_ns)
+        if known.latched or (event.phase is Phase.CONTINUE and not restarted):
             known.acknowledged, known.escalation, known.said_ns = None, 0, now_ns
             known.latched = known.unsaid = False
         known.event = replace(event, evidence=None)
-        return [*before, self._with(known, event)]
+        return [self._with(known, event)]
 
     def advance(self, now_ns: int, fresh: Fresh) -> list[AlertEvent]:
         """Let time pass: pauses end, and what nobody acknowledged is escalated."""
         ended = [pause for pause in self.pauses.values() if pause.until_ns <= now_ns]
         for pause in ended:
             self._end_pause(pause)
-        events = []
+        events: list[AlertEvent] = []
+        for held in [one for one in self.held.values() if one.until_ns <= now_ns]:
+            del self.held[held.event.alert_id]
+            events += self._begin(held.event, now_ns)
         for alarm in self.alarms.values():
             if alarm.latched or alarm.acknowledged is not None or self._pause_of(alarm.event) is not None:
                 continue
@@ -192,6 +231,8 @@ class Attention:
         past = self.recent.get(alert_id)
         if alarm is None and past is None:
             return Outcome(False, "is not known, or too long ago")
+        if verdict.word == "true":
+            self.budget.judge_true(alert_id, verdict.at_ns)
         before = alarm.verdict if alarm is not None else (past.attended.verdict if past and past.attended else None)
         if before is not None and (before.word, before.note, before.by) == (verdict.word, verdict.note, verdict.by):
             return Outcome(True, "was judged so")
@@ -217,6 +258,19 @@ class Attention:
         return False
 
     # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _ended(self, event: AlertEvent, now_ns: int) -> list[AlertEvent]:
+        self.budget.end(event.alert_id, now_ns)
+        held = self.held.pop(event.alert_id, None)
+        if held is None:
+            return [self._over(event)]
+        self.suppressed.append(Suppressed(held.event, now_ns, held.delay_s))
+        return []
+
+    def _begin(self, event: AlertEvent, now_ns: int) -> list[AlertEvent]:
+        before = self._replaced(event.rule, now_ns)
+        alarm = self.alarms[event.alert_id] = StandingAlarm(replace(event, evidence=None), now_ns)
+        return [*before, self._with(alarm, event)]
 
     def _over(self, event: AlertEvent) -> AlertEvent:
         alarm = self.alarms.get(event.alert_id)

@@ -7,7 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from agent.alarms.alert import AlertEvent, Attended, Category, Mark, Phase, Priority, State, Verdict
-from agent.alarms.attention import Attention, Manners, Pause, StandingAlarm
+from agent.alarms.attention import Attention, Held, Manners, Pause, StandingAlarm
+from agent.alarms.budget import AlarmBudget, Counted
 
 
 def to_json(attention: Attention) -> str:
@@ -29,14 +30,22 @@ def to_json(attention: Attention) -> str:
             "pauses": [asdict(pause) for pause in attention.pauses.values()],
             "recent": [_event(event) for event in attention.recent.values()],
             "answered": list(attention.answered),
+            "held": [[_event(one.event), one.until_ns, one.delay_s] for one in attention.held.values()],
+            "budget": {
+                "counted": {key: asdict(one) for key, one in attention.budget.counted.items()},
+                "true_s": attention.budget.true_s,
+            },
         },
         ensure_ascii=False,
         separators=(",", ":"),
     )
 
 
-def from_json(text: str, manners: Manners) -> Attention:
-    """The opposite of `to_json`; raises ValueError where the text is not such a thing."""
+def from_json(text: str, manners: Manners, per_day: float = 0.0) -> Attention:
+    """The opposite of `to_json`; raises ValueError where the text is not such a thing.
+
+    `per_day`: the alarm budget that the configuration has.
+    """
     try:
         kept = json.loads(text)
         alarms = [_alarm(one) for one in kept["alarms"]]
@@ -48,8 +57,14 @@ def from_json(text: str, manners: Manners) -> Attention:
             {pause.target: pause for pause in pauses},
             {event.alert_id: event for event in recent},
             dict.fromkeys(kept["answered"]),
+            AlarmBudget(
+                per_day,
+                {key: Counted(**one) for key, one in kept["budget"]["counted"].items()},
+                kept["budget"]["true_s"],
+            ),
+            {one[0]["alert_id"]: Held(_read_event(one[0]), *one[1:]) for one in kept["held"]},
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise ValueError(f"not what people did about alarms: {error!r}") from None
 
 

@@ -144,7 +144,7 @@ def test_a_replay_has_nobody_who_could_acknowledge(tmp_path: Path) -> None:
 def test_what_cannot_be_read_is_forgotten_and_costs_nothing_else() -> None:
     category, priority = urgency("pause")
     event = AlertEvent(alert_id("p", "pause", 1), "p", "pause", category, priority, Phase.START, 1, 1, "Pause")
-    first = Attendance(["p", "q"], Manners())
+    first = Attendance("ward", {"p": 0.0, "q": 0.0}, Manners())
     first.take([event], 1)
     kept = {key: blob for key, blob in first.unsaved.items() if blob is not None}
     for damaged in (
@@ -155,7 +155,7 @@ def test_what_cannot_be_read_is_forgotten_and_costs_nothing_else() -> None:
         b"\xff",
         b'{"alarms":[{}],"pauses":[],"recent":[],"answered":[]}',
     ):
-        second = Attendance(["p", "q"], Manners())
+        second = Attendance("ward", {"p": 0.0, "q": 0.0}, Manners())
         assert second.load({**kept, "people:q": damaged, "summary:p": b"not ours"}, {event.alert_id}, (), 2) == []
         again = second.take([event], 3)
         assert [one.attended.state for one in again if one.attended] == [State.ACTIVE]

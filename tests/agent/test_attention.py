@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from agent.alarms.alert import AlertEvent, Attended, Category, Mark, Phase, Priority, State, Verdict, alert_id
 from agent.alarms.attention import Attention, Manners, Outcome
 from agent.alarms.attention_state import from_json, to_json
+from agent.alarms.budget import MAY_WAIT_S, AlarmBudget
 from agent.alarms.states import urgency
 
 S = 1_000_000_000
@@ -361,3 +362,101 @@ class Ward(RuleBasedStateMachine):
 
 TestWard = Ward.TestCase
 TestWard.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+# -- the budget --------------------------------------------------------------------------------------------------------
+
+
+def flicker(attention: Attention, name: str, at_min: int, lasts_s: int) -> list[AlertEvent]:
+    """An alarm that begins at a minute of NOW and is over after so many seconds; all that is sent of it."""
+    now_ns = NOW + at_min * MIN
+    began = event(name, at_ns=now_ns, onset_ns=now_ns)
+    sent = attention.take(began, now_ns)
+    for second in range(1, lasts_s + 1):
+        sent += attention.advance(now_ns + second * S, always)
+    return sent + attention.take(replace(began, phase=Phase.END, at_ns=now_ns + lasts_s * S), now_ns + lasts_s * S)
+
+
+def test_without_a_budget_everything_is_sent() -> None:
+    attention = Attention()
+    assert all(phases(flicker(attention, "poor_signal", minute, 5)) == [Phase.START, Phase.END] for minute in range(50))
+
+
+def test_short_alarms_beyond_the_budget_are_held_back_and_written_down_and_long_ones_are_sent() -> None:
+    attention = Attention(budget=AlarmBudget(10.0))
+    sent = [flicker(attention, "poor_signal", minute, 5) for minute in range(0, 600, 10)]
+    # The eleventh may still be too many: only when it is over is it known how short it was.
+    assert sum(bool(one) for one in sent) == 10
+    assert len(attention.suppressed) == 50
+    assert attention.suppressed[0].reason == "over after 5 s, and held back for 15 s to keep to the alarm budget"
+    assert phases(flicker(attention, "poor_signal", 601, 20)) == [Phase.START, Phase.END]
+
+
+def test_a_day_later_all_is_as_before() -> None:
+    attention = Attention(budget=AlarmBudget(10.0))
+    for minute in range(0, 600, 10):
+        flicker(attention, "poor_signal", minute, 5)
+    assert phases(flicker(attention, "poor_signal", 600 + 24 * 60, 5)) == [Phase.START, Phase.END]
+
+
+@pytest.mark.parametrize("name", ["asystole", "ventricular_tachycardia", "urgent_low", "pause", "low", "rapid_fall"])
+def test_what_is_urgent_or_over_in_an_instant_is_never_held_back(name: str) -> None:
+    attention = Attention(budget=AlarmBudget(0.5))
+    assert all(Phase.START in phases(flicker(attention, name, minute, 1)) for minute in range(100))
+
+
+@pytest.mark.parametrize(("name", "bound_s"), MAY_WAIT_S.items())
+def test_a_delay_has_its_bound(name: str, bound_s: float) -> None:
+    attention = Attention(budget=AlarmBudget(0.5))
+    for minute in range(0, 20 * 60, 40):
+        flicker(attention, name, minute, 1)
+    assert attention.budget.delay_s(name) <= bound_s
+    assert phases(flicker(attention, name, 20 * 60, round(bound_s) + 1))[:1] == [Phase.START]
+
+
+def test_what_somebody_judged_true_is_sent_however_short_it_is() -> None:
+    attention = Attention(budget=AlarmBudget(1.0))
+    (first, *_) = flicker(attention, "ventricular_bigeminy", 0, 12)
+    attention.judge(first.alert_id, Verdict("true", "", NURSE, NOW + MIN))
+    for minute in range(10, 600, 10):
+        flicker(attention, "ventricular_bigeminy", minute, 3)
+    assert phases(flicker(attention, "ventricular_bigeminy", 601, 12)) == [Phase.START, Phase.END]
+    assert flicker(attention, "ventricular_bigeminy", 611, 3) == []
+
+
+def test_what_is_held_back_outlives_a_restart_and_is_told_in_time() -> None:
+    attention = Attention(budget=AlarmBudget(1.0))
+    for minute in range(0, 60, 10):
+        flicker(attention, "poor_signal", minute, 5)
+    began = event("poor_signal", at_ns=NOW + 60 * MIN, onset_ns=NOW + 60 * MIN)
+    assert attention.take(began, began.at_ns) == []
+    again = from_json(to_json(attention), Manners(), 1.0)
+    assert phases(again.advance(began.at_ns + 300 * S, always)) == [Phase.START]
+
+
+class Budgeted(Ward):
+    """The same ward with a budget that is soon used up: what is held back is late by its bound at most."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = Attention(budget=AlarmBudget(1.0))
+
+    @rule()
+    def the_agent_is_killed(self) -> None:
+        self.attention = from_json(to_json(self.attention), Manners(), 1.0)
+        for name, onset_ns in self.on.items():
+            self.publish(self.attention.take(event(name, Phase.CONTINUE, self.now, onset_ns), self.now, restarted=True))
+
+    @invariant()
+    def none_lost_none_stuck_none_invented(self) -> None:
+        on = {alert_id("anna", name, onset_ns): name for name, onset_ns in self.on.items()}
+        shown = {key for key, said in self.retained.items() if said.attended and said.attended.state is State.ACTIVE}
+        assert shown <= on.keys()
+        for key in on.keys() - shown:
+            assert key in self.attention.held
+            assert urgency(on[key])[1] is not Priority.HIGH
+            assert self.attention.held[key].until_ns - self.attention.held[key].event.at_ns <= 1800 * S
+
+
+TestBudgeted = Budgeted.TestCase
+TestBudgeted.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
