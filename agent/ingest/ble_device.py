@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 START_S = 60.0
 """All the handshakes of a device together."""
 GOODBYE_S = 2.0
+UNANSWERED = 2
+"""So often in a row no answer at the beginning, and a device that is not paired may want to be."""
 FRESH_S = 10.0
 """A device that was heard longer ago may have gone again."""
 FIND_AGAIN_S = 30.0
@@ -64,11 +66,14 @@ class BleDevice:
         self._session = profile.open(wanted, config.options, self._hear)
         self._watchdog = Watchdog(config.streams, 0.0)
         self.is_linked = False
+        """Whether there is a link to it, or it is being connected to."""
         self.address = config.address
         """The one it was last heard with."""
         self._sends_since_s: float | None = None
         self._has_sent = False
         """Whether anything came over the link that there is, or was last."""
+        self._unanswered = 0
+        """Times that it has not begun to send because it did not answer, since it last did."""
         self._failure = ""
         """The last one since it worked: what comes again and again is logged once."""
         self._forgot_s: float | None = None
@@ -133,14 +138,15 @@ class BleDevice:
 
     async def _connect(self, sighting: Sighting) -> None:
         lost = asyncio.Event()
-        client = await self.adapter.connect(sighting, lost.set)
         self.is_linked = True
-        self.account.count("connections")
         try:
-            link = BleLink(client, self._arrival, self._notified, lost)
-            await self._converse(link, sighting)
+            client = await self.adapter.connect(sighting, lost.set)
+            self.account.count("connections")
+            try:
+                await self._converse(BleLink(client, self._arrival, self._notified, lost), sighting)
+            finally:
+                await self._disconnect(client, lost)
         finally:
-            await self._disconnect(client, lost)
             self.is_linked = False
 
     async def _disconnect(self, client: BleakClient, lost: asyncio.Event) -> None:
@@ -151,15 +157,15 @@ class BleDevice:
     async def _converse(self, link: BleLink, sighting: Sighting) -> None:
         """Until the link is lost, or is as good as lost."""
         self._check(link)
-        self._watchdog = Watchdog(self.config.streams, _now_s())
         if self.profile.bonds and sighting.bonded is False:
             await link.pair()
         try:
             async with asyncio.timeout(START_S):
-                await self._begin(link)
+                await self._begin(link, sighting)
         except TimeoutError:
             raise LinkError("timeout", f"it did not begin to send in {START_S:.0f} s") from None
         self._forgot_s, self._failure = None, ""
+        self._watchdog = Watchdog(self.config.streams, _now_s())
         self._sends_since_s = _now_s()
         self.account.sends(_now_s())
         log.info("%s: connected, at %d dBm", self.config.device, sighting.rssi_dbm)
@@ -171,15 +177,23 @@ class BleDevice:
             raise
         log.warning("%s: %s", self.config.device, ended)
 
-    async def _begin(self, link: BleLink) -> None:
+    async def _begin(self, link: BleLink, sighting: Sighting) -> None:
         """Make it send; pair with it where it asks for that and may be paired."""
         try:
             await self._session.start(link)
         except LinkError as error:
+            self._unanswered += error.fault == "timeout"
+            if self._seems_to_want_a_bond(sighting):
+                raise LinkError("bond", str(error)) from error
             if error.fault != "bond" or not self.window.is_open(_now_s()):
                 raise
             await link.pair()
             await self._session.start(link)
+        self._unanswered = 0
+
+    def _seems_to_want_a_bond(self, sighting: Sighting) -> bool:
+        """BlueZ waits for ever for a pairing that nobody allows, and does not say so."""
+        return self._unanswered >= UNANSWERED and sighting.bonded is False and not self.window.is_open(_now_s())
 
     async def _stay(self, link: BleLink) -> str:
         """Listen; returns why that ended."""
@@ -281,7 +295,8 @@ class BleDevice:
         log.log(logging.DEBUG if str(error) == self._failure else logging.WARNING, "%s: %s", self.config.device, error)
         self._failure = str(error)
         if fault == "bond":
-            self.account.refused(self.window.words(_now_s()), _now_s())
+            guess = "it does not answer; perhaps " if self._unanswered else ""
+            self.account.refused(guess + self.window.words(_now_s()), _now_s())
         elif isinstance(error, (DeviceRefusedError, DecodeError)) or fault in {"missing", "refused"}:
             self.account.refused(str(error), _now_s())
         else:
