@@ -140,6 +140,19 @@ def test_an_answer_to_another_question_is_none() -> None:
         asyncio.run(session.start(link))
 
 
+def test_a_stop_in_place_of_an_answer_and_an_answer_that_nobody_awaits_are_told() -> None:
+    link = link_to(Sensor())
+    link.answers = lambda _characteristic, _data: bytes(PmdStopped((PmdType.ECG,)))
+    session, ear = opened(H10)
+    with pytest.raises(DecodeError, match="it stopped on its own instead of answering"):
+        asyncio.run(session.start(link))
+    assert [notice.text for notice in ear.notices] == ["it stopped sending ecg on its own"]
+    asyncio.run(session.start(link_to(Sensor())))
+    assert [notice.text for notice in ear.notices][1:] == [""]
+    session.notified(polar_pmd.CONTROL_POINT, bytes.fromhex("F002000000"), at(0))
+    assert ear.dropped == ["late answer"]
+
+
 def test_what_the_sensor_stops_on_its_own_is_started_again() -> None:
     async def run() -> None:
         sensor = Sensor()
