@@ -85,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 (one line an option)
     annotate.set_defaults(call=_annotate)
 
     evaluate = commands.add_parser("evaluate", help="score the engine against reference annotations")
-    evaluate.add_argument("task", choices=("beats", "rhythm", "vf", "alarms", "glucose"))
+    evaluate.add_argument("task", choices=("beats", "rhythm", "vf", "alarms", "burden", "glucose"))
     evaluate.add_argument(
         "--data", type=Path, required=True, metavar="DIR", help="with mitdb/, cinc2017/, vfdb/, glucose/ …"
     )

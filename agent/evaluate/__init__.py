@@ -23,6 +23,10 @@ def evaluate_command(args: argparse.Namespace) -> int:
         from agent.evaluate.glucose import evaluate_glucose  # noqa: PLC0415
 
         return evaluate_glucose(args)
+    if args.task == "burden":
+        from agent.evaluate.burden import evaluate_burden  # noqa: PLC0415
+
+        return evaluate_burden(args)
     from agent.evaluate.beats import evaluate_beats  # noqa: PLC0415
 
     return evaluate_beats(args)
