@@ -25,6 +25,8 @@ class SerialDevice:
         self._sent: dict[tuple[int, int, int], bytes] = {}
         self._told = b""
         self.asked: asyncio.Queue[ResendRequest] = asyncio.Queue()
+        self.opened = asyncio.Event()
+        """Set where a host has opened the port and said so with a delimiter."""
 
     def plug_in(self) -> None:
         """The port appears, under another number each time, as behind a link of /dev/serial/by-id."""
@@ -67,6 +69,8 @@ class SerialDevice:
 
     def _read(self) -> None:
         *lines, self._told = (self._told + os.read(self._master, 4096)).split(b"\0")
+        if b"" in lines:
+            self.opened.set()
         for line in filter(None, lines):
             try:
                 request = ResendRequest.from_bytes(cobs.decode(line))
@@ -79,13 +83,13 @@ class SerialDevice:
                     os.write(self._master, again)
 
 
-def frames_of(chunks: Iterable[Chunk], *, stream_id: int = 3, boot_id: int = 1, first: int = 0) -> list[Frame]:
-    """UTC frames with the samples of the chunks, bit for bit."""
+def frames_of(chunks: Iterable[Chunk], *, stream_id: int = 3, boot_id: int = 1) -> list[Frame]:
+    """UTC frames with the samples and the sequence of the chunks, bit for bit."""
     return [
         Frame(
             stream_id, FrameFlag.UTC, SampleFormat.FLOAT32, len(chunk.stream.channels), chunk.stream.unit, boot_id,
-            chunk.t0_ns // 1000, first + number, round(chunk.stream.rate_hz * 1000), 1.0,
+            chunk.t0_ns // 1000, chunk.seq or 0, round(chunk.stream.rate_hz * 1000), 1.0,
             chunk.samples.astype("<f4").tobytes(),
         )
-        for number, chunk in enumerate(chunks)
+        for chunk in chunks
     ]  # fmt: skip

@@ -31,7 +31,7 @@ class SerialSource:
         self._steady, self._monotonic_ns, self._wall_ns = SteadyUtc(), monotonic_ns, wall_ns
         self._waiting: asyncio.Queue[Delivery] = asyncio.Queue(BUFFER_CHUNKS)
         self._overflows = 0
-        self._runs = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         by_port: dict[tuple[str, int], list[SerialConfig]] = {}
         for one in streams:
             by_port.setdefault((one.port, one.baud), []).append(one)
@@ -42,7 +42,7 @@ class SerialSource:
 
     async def run(self, deliver: Callable[[Delivery], Awaitable[None]]) -> None:
         """Hand on what the devices send until cancelled; every port is closed then."""
-        self._runs = True
+        self._loop = asyncio.get_running_loop()
         try:
             async with asyncio.TaskGroup() as tasks:
                 for port in self._ports:
@@ -50,12 +50,13 @@ class SerialSource:
                 while True:
                     await deliver(await self._waiting.get())
         finally:
-            self._runs = False
+            self._loop = None
 
     def devices(self) -> Sequence[DeviceStatus]:
         """Every device, at this moment."""
-        if self._runs:
-            now_s = asyncio.get_running_loop().time()
+        loop = self._loop
+        if loop is not None:
+            now_s = loop.time()
             return [status for port in self._ports for status in port.status(now_s)]
         words = "its port is not open: the agent has not started yet, or stops"
         return [DeviceStatus(*one, "stopped", words) for port in self._ports for one in port.devices]
