@@ -71,8 +71,7 @@ def _day(name: str, budget: float, events: Sequence[AlertEvent], length_ns: int)
     second_day_ns = EPOCH_NS + DAY_NS
     for event in _again_and_again(events, length_ns):
         said = attention.advance(event.at_ns, lambda _rule: True) + attention.take(event, event.at_ns)
-        if event.at_ns >= second_day_ns:
-            sent.update(_kind(one) for one in said if one.phase is Phase.START)
+        sent.update(_kind(one) for one in said if one.phase is Phase.START and one.at_ns >= second_day_ns)
     suppressed = Counter(one.event.rule for one in attention.suppressed if one.over_ns >= second_day_ns)
     return Day(name, budget, sent["high"], sent["others"], dict(suppressed))
 
