@@ -22,7 +22,16 @@ from agent.config_faults import ConfigError, Fault, did_you_mean, shown, unknown
 from agent.config_limits import read_limits
 from agent.config_lines import Path as KeyPath
 from agent.config_reader import TableReader, parse_toml
-from agent.config_schema import AgentTable, AlarmsTable, Format, HistoryTable, MqttTable, OutboxTable, PatientTable
+from agent.config_schema import (
+    AgentTable,
+    AlarmsTable,
+    Format,
+    HistoryTable,
+    MqttTable,
+    OutboxTable,
+    PatientTable,
+    RecorderTable,
+)
 from agent.config_serial import SerialConfig
 from agent.config_sources import MqttSource, NightscoutConfig, SourceConfig, SourceReader, WfdbSource
 from agent.config_uplink import HomeAssistantConfig, WebhookConfig, read_home_assistant, read_webhook
@@ -45,6 +54,7 @@ __all__ = [
     "NightscoutConfig",
     "OutboxConfig",
     "PatientConfig",
+    "RecorderConfig",
     "SerialConfig",
     "WebhookConfig",
     "WfdbSource",
@@ -124,6 +134,15 @@ class HistoryConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class RecorderConfig:
+    """[recorder]"""
+
+    enabled: bool = True
+    days: int = 7
+    max_mb: int = 1024
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """A config that can be run."""
 
@@ -136,6 +155,7 @@ class Config:
     manners: Manners = field(default_factory=Manners)
     """[alarms]"""
     webhook: WebhookConfig | None = None
+    recorder: RecorderConfig = field(default_factory=RecorderConfig)
 
 
 def load_config(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
@@ -210,7 +230,7 @@ class _Reader:
         self._local = UTC
 
     def config(self, data: dict[str, Any]) -> Config:
-        known = ("agent", "mqtt", "patient", "alarms", "outbox", "history", "home_assistant", "webhook")
+        known = ("agent", "mqtt", "patient", "alarms", "outbox", "history", "recorder", "home_assistant", "webhook")
         for key in data:
             if key not in known:
                 self._read.fault((key,), *unknown_key(key, known))
@@ -226,11 +246,17 @@ class _Reader:
             home_assistant = read_home_assistant(self._read, data["home_assistant"])
         if "webhook" in data:
             webhook = read_webhook(self._read, data["webhook"])
+        recorder = self._recorder(data)
         if self._read.faults or not (agent and mqtt and alarms and outbox and history):
             raise ConfigError(self._read.faults)
         kept = HistoryConfig(history.days, history.max_mb)
         manners = _manners(alarms)
-        return Config(agent, mqtt, patients, OutboxConfig(outbox.max_mb), kept, home_assistant, manners, webhook)
+        room = OutboxConfig(outbox.max_mb)
+        return Config(agent, mqtt, patients, room, kept, home_assistant, manners, webhook, recorder)
+
+    def _recorder(self, data: dict[str, Any]) -> RecorderConfig:
+        table = self._read.table(RecorderTable, data.get("recorder", {}), ("recorder",))
+        return RecorderConfig(table.enabled, table.days, table.max_mb) if table is not None else RecorderConfig()
 
     def _agent(self, data: dict[str, Any]) -> AgentConfig | None:
         if "agent" not in data:

@@ -9,7 +9,16 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from agent.config_limit_schema import LIMITS
-from agent.config_schema import AgentTable, AlarmsTable, HistoryTable, MqttTable, OutboxTable, PatientTable, Table
+from agent.config_schema import (
+    AgentTable,
+    AlarmsTable,
+    HistoryTable,
+    MqttTable,
+    OutboxTable,
+    PatientTable,
+    RecorderTable,
+    Table,
+)
 from agent.config_source_schema import SOURCES
 from agent.config_uplink import HomeAssistantTable, WebhookTable
 
@@ -39,6 +48,7 @@ def config_page() -> str:
         "[alarms]": AlarmsTable,
         "[outbox]": OutboxTable,
         "[history]": HistoryTable,
+        "[recorder]": RecorderTable,
         "[home_assistant]": HomeAssistantTable,
         "[webhook]": WebhookTable,
     }

@@ -226,6 +226,21 @@ class OutboxTable(Table):
     )
 
 
+class RecorderTable(Table):
+    """What came from the sensors, as it came: kept on disk, so that an alert can be looked at and made again."""
+
+    enabled: bool = Field(True, title="On", description="false: nothing is recorded; what was recorded stays.")
+    days: int = Field(7, ge=1, le=3660, title="Days kept", description="Older recordings are deleted.")
+    max_mb: int = Field(
+        1024,
+        ge=8,
+        le=1_000_000,
+        title="Size",
+        description="Megabytes, of everybody together; past it the oldest hours go, and so they do while the disk has "
+        "less than 64 MB left. One lead at 250 Hz takes about 40 MB a day.",
+    )
+
+
 class HistoryTable(Table):
     """What is kept for looking back with `vagus report`: readings, forecasts, five minutes of ECG a row, alarms."""
 

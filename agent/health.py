@@ -195,6 +195,8 @@ class Health:
             reasons.append(history.trouble)
         if history is not None and history.moved_aside is not None:
             reasons.append(f"the history was damaged: moved to {history.moved_aside}, started anew")
+        if self._worker.recorder is not None and self._worker.recorder.trouble:
+            reasons.append(self._worker.recorder.trouble)
         reasons += [f"{topic}: {reason}" for topic, reason in self._publisher.refused.items()]
         if self._webhook is not None and self._webhook.trouble():
             reasons.append(self._webhook.trouble())
@@ -226,6 +228,7 @@ class Health:
             **({} if self._worker.outbox.webhook is None else {"webhook_waiting": len(self._worker.outbox.webhook)}),
             **{f"outbox_dropped {kind}": count for kind, count in self._worker.outbox.dropped.items()},
             **(self._worker.history.counters if self._worker.history is not None else {}),
+            **(self._worker.recorder.counters if self._worker.recorder is not None else {}),
             **_flat(self._source.counters()),
             **{f"rejected {site.name}": site.rejected for site in self._sites if site.rejected},
             **{name: count for source in self._wearables for name, count in source.counters().items()},

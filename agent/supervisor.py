@@ -33,6 +33,7 @@ from agent.engine import Engine
 from agent.health import Health
 from agent.history import History
 from agent.history_file import FILE_NAME
+from agent.inference import Models
 from agent.ingest.bluetooth import BluetoothSettingError, bluetooth_source
 from agent.ingest.decoder import StreamConfig
 from agent.ingest.device_status import DeviceSource
@@ -46,6 +47,8 @@ from agent.live_models import live_models, model_alarms
 from agent.logs import configure_logging
 from agent.mqtt import MqttConnection, Will
 from agent.patient import Person
+from agent.recorder.recorder import Recorder
+from agent.recorder.ring import RECORDINGS, Ring
 from agent.replay import ecg_of
 from agent.standing import Standing, StandingAlarms
 from agent.uplink import discovery, outbox_file
@@ -109,6 +112,7 @@ class Supervisor:
             wall=self._wall,
             standing=standing,
             history=self._history,
+            recorder=_recorder(config, engine, models),
             manners=config.manners,
             alarms_per_day={patient.id: patient.alarms_per_day for patient in config.patients},
             audit=Audit(config.agent.state_dir / audit.FILE_NAME),
@@ -193,6 +197,8 @@ class Supervisor:
             await health.goodbye()
         await loop.run_in_executor(self._thread, self._history.close)
         await loop.run_in_executor(self._thread, self._worker.outbox.close)
+        if self._worker.recorder is not None:
+            await loop.run_in_executor(self._thread, self._worker.recorder.close)
         self._thread.shutdown()
 
     def _sources(self, mqtt: MqttSource) -> list[Source]:
@@ -343,6 +349,14 @@ def _persons(config: Config, expected: Mapping[tuple[str, str], StreamConfig]) -
         ]
         persons.append(Person(patient.id, tuple(belonging), patient.limits, patient.glucose))
     return persons
+
+
+def _recorder(config: Config, engine: Engine, models: Models) -> Recorder | None:
+    kept = config.recorder
+    if not kept.enabled:
+        return None
+    ring = Ring(config.agent.state_dir / RECORDINGS, days=kept.days, max_bytes=kept.max_mb << 20)
+    return Recorder(engine, models, ring, mains_hz=config.agent.mains_hz, late_after_s=config.agent.late_after_s)
 
 
 def _wearables(patient: PatientConfig) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from agent.engine import Engine
 from agent.history import History
 from agent.ingest.source import Delivery
 from agent.personal_keeping import PersonalKeeping
+from agent.recorder.recorder import Recorder
 from agent.standing import Standing, StandingAlarms, ended, technical
 from agent.uplink.commands import MAX_COMMAND_BYTES, parse_command
 from agent.uplink.messages import alert_messages
@@ -57,6 +58,7 @@ class Worker:
         wall: bool,
         standing: StandingAlarms | None = None,
         history: History | None = None,
+        recorder: Recorder | None = None,
         manners: Manners | None = None,
         alarms_per_day: Mapping[str, float] | None = None,
         audit: Audit | None = None,
@@ -68,7 +70,7 @@ class Worker:
         `history` keeps what a report shows; the engine's `watch` must be its `watch`.
         """
         self._standing = standing
-        self.history = history
+        self.history, self.recorder = history, recorder
         self._personal = PersonalKeeping(engine, history) if history is not None else None
         self.engine, self.outbox, self.topics = engine, outbox, topics
         watched = {name: Watched.of(patient.person) for name, patient in engine.patients.items()}
@@ -111,9 +113,12 @@ class Worker:
             self.audit.note("start", {"agent": self.topics.agent, "version": __version__}, time.time_ns())
         summaries = self._summaries.resume(kept, seq=self.outbox.seq, boot_id=self.outbox.boot_id)
         self._commit([*summaries, *self._resume_attendance(kept)], (), {})
+        if snapshots or inputs:
+            self._say_restarted()
+        if self.recorder is not None:
+            self.recorder.start()
         if not snapshots and not inputs:
             return "nothing to resume"
-        self._say_restarted()
         return f"resumed {snapshots} of {len(self.engine.patients)} patients, {inputs} inputs again"
 
     def _resume(self) -> tuple[int, int]:
@@ -169,7 +174,9 @@ class Worker:
     def tick(self, deliveries: Sequence[Delivery], now_ns: int | None) -> list[AlertEvent]:
         """Step over what has come, and commit. On return all of it may be acknowledged."""
         chunks = [chunk for delivery in deliveries for chunk in delivery.chunks]
-        events = self._attended(self._step(chunks, now_ns), now_ns)
+        decided = self._step(chunks, now_ns)
+        had_fault = self._had_fault
+        events = self._attended(decided, now_ns)
         events += self._without_ground(now_ns)
         events += self._people(deliveries, now_ns)
         self._note_suppressed()
@@ -183,6 +190,12 @@ class Worker:
         ]
         if events or journal or self._unsaved or self._answers:
             self._commit(self._outgoing(events), journal, self._due_snapshots(journal))
+        if self.recorder is not None:
+            self.recorder.note(now_ns, chunks, decided)
+            if had_fault:
+                self.recorder.interrupted()
+            if not events:
+                self.recorder.begin_due()
         if self.history is not None and not self.disk_full and (not events or self.history.waiting > WAITING_ROWS):
             self.history.tick()  # in a tick in which nobody waits to be told of an alarm
             if self._personal is not None:

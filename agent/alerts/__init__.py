@@ -1,0 +1,1 @@
+"""`vagus alerts`: what was raised, what became of it, what it rested on."""
