@@ -47,7 +47,8 @@ class StreamState:
         """Take the next piece of the time line; late data ends no silence."""
         if isinstance(piece, Gap):
             self.missing_ns += max(0, piece.end_ns - piece.start_ns)
-            return [self._clock_step(piece)] if piece.reason == "clock step" else self.silence.silent(piece.end_ns)
+            was_set = piece.reason == "clock step" or piece.end_ns < piece.start_ns
+            return [self._clock_step(piece)] if was_set else self.silence.silent(piece.end_ns)
         found = [] if is_late else self.silence.data(piece.t0_ns, piece.end_ns)
         if self.step_until_ns and piece.t0_ns >= self.step_until_ns:
             found.append(self._clock_step_over())

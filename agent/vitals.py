@@ -53,9 +53,10 @@ def vitals_of(patient: PatientState, now_ns: int | None, shown_ns: int | None) -
     `now_ns`: the wall clock, or None in a replay, where nothing is late; `shown_ns`: time of the glucose reading that
     was shown last: another one is needed for anything new on glucose.
     """
-    track = patient.track
+    track, rate_bpm = patient.track, None
     if track is not None and track.running and patient.heart_rate_bpm is not None and _is_current(patient, track):
-        yield Vital(_heart_rate(patient, track, patient.heart_rate_bpm))
+        rate_bpm = patient.heart_rate_bpm
+        yield Vital(_heart_rate(patient, track, rate_bpm))
     glucose = patient.glucose
     if glucose is not None and glucose.last is not None and glucose.last.t_ns != shown_ns:
         kept_s = round(silence_deadline_s(0.0, glucose.stream.interval_s))
@@ -64,6 +65,8 @@ def vitals_of(patient: PatientState, now_ns: int | None, shown_ns: int | None) -
         yield from _days(patient.person.id, glucose, glucose.last.t_ns)
     for state in patient.streams.values():
         if state.last is None or state.stream.rate_hz or (glucose is not None and state.stream == glucose.stream):
+            continue
+        if state.stream.kind == "hr" and rate_bpm is not None:  # a strap's own count beside the rate of its ECG
             continue
         yield Vital(
             VitalMessage(

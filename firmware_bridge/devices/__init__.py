@@ -3,6 +3,7 @@ of its own, one entry point of the group "vagus.devices" that names its Profile.
 
 from __future__ import annotations
 
+import logging
 from functools import cache
 from importlib.metadata import entry_points
 
@@ -44,15 +45,22 @@ BUILT_IN: tuple[Profile, ...] = (
 )
 ENTRY_POINTS = "vagus.devices"
 
+log = logging.getLogger(__name__)
+
 
 @cache
 def profiles() -> dict[str, Profile]:
-    """All of them by id; a built-in one is never replaced. Raises TypeError where an entry point names no Profile."""
+    """All of them by id; a built-in one is never replaced, and a package that is broken costs only what it brings."""
     found = {profile.id: profile for profile in BUILT_IN}
     for point in entry_points(group=ENTRY_POINTS):
-        profile = point.load()
+        try:
+            profile = point.load()
+        except Exception as error:  # whatever somebody else's package raises on import
+            log.warning("device %r of the package at %s cannot be used: %s", point.name, point.value, error)
+            continue
         if not isinstance(profile, Profile):
-            raise TypeError(f"{point.value} of the entry point {point.name!r} is no Profile")
+            log.warning("device %r cannot be used: %s is no Profile", point.name, point.value)
+            continue
         found.setdefault(profile.id, profile)
     return found
 

@@ -286,3 +286,16 @@ def test_an_alarm_that_began_late_and_is_still_on_is_said_again_as_of_now(record
     fresh = replace(quiet[-1], t0_ns=quiet[-1].end_ns, samples=flat, seq=(quiet[-1].seq or 0) + 1)
     said = [e for e in engine.step([fresh], fresh.end_ns) if e.rule == "asystole"]
     assert [(e.phase, e.late) for e in said] == [(Phase.CONTINUE, False)]
+
+
+def test_a_clock_set_back_with_a_restart_is_said_and_silence_is_judged_by_the_new_time() -> None:
+    signal = list(SimulatedPatient(3, script=(Episode(Rhythm.SINUS, 30.0),)).chunks(chunk_s=1.0))
+    hour_ns = 3600 * NS_PER_S
+    back = [replace(chunk, t0_ns=chunk.t0_ns - hour_ns, boot_id=1) for chunk in signal[20:]]
+    engine = Engine([Person(signal[0].stream.patient, (signal[0].stream,))], Models())
+    events = [event for chunk in signal[:20] for event in engine.step([chunk], chunk.end_ns)]
+    events += [event for chunk in back for event in engine.step([chunk], chunk.end_ns)]
+    assert [event.rule.partition(":")[0] for event in events] == ["clock_step"]
+    assert "set by -3600.0 s" in events[0].text
+    events = engine.step([], back[-1].end_ns + 6 * NS_PER_S)
+    assert "stream_silent" in {event.rule.partition(":")[0] for event in events}

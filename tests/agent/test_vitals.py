@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from agent.engine import Engine
-from agent.inference import shipped_models
-from agent.ingest.simulate import cgm_chunks, cgm_readings
+from agent.inference import Models, shipped_models
+from agent.ingest.simulate import Episode, Rhythm, SimulatedPatient, cgm_chunks, cgm_readings
 from agent.patient import PatientState, Person
 from agent.uplink.messages import vital_message
 from agent.uplink.topics import Topics
 from agent.vitals import Vital, trend, vitals_of
-from firmware_bridge.chunk import NS_PER_S
+from firmware_bridge.chunk import NS_PER_S, Chunk, Stream
 
 MIN_NS = 60 * NS_PER_S
 
@@ -80,3 +81,18 @@ def test_the_days_are_summed_up_only_where_enough_of_them_is_known(falling: Pati
     assert in_range.quality is not None
     assert in_range.quality > 0.9
     assert shown["gmi_14d"].message.value == pytest.approx(3.31 + 0.02392 * 160, abs=0.15)
+
+
+def test_beside_the_rate_of_an_ecg_a_strap_s_own_count_is_not_shown() -> None:
+    ecg = list(SimulatedPatient(3, script=(Episode(Rhythm.SINUS, 20.0),)).chunks(chunk_s=1.0))
+    patient = ecg[0].stream.patient
+    strap = Stream(patient, "h10", "hr", "hr", "1/min", 0.0, interval_s=1.0)
+    counts = [Chunk(strap, chunk.t0_ns, np.array([[61.0]], np.float32)) for chunk in ecg]
+    engine = Engine([Person(patient, (ecg[0].stream, strap))], Models())
+    engine.step(counts)
+    (alone,) = vitals_of(engine.patients[patient], None, None)
+    assert (alone.message.code, alone.message.value) == ("hr", 61.0)
+    engine.step(ecg)
+    (shown,) = vitals_of(engine.patients[patient], None, None)
+    assert shown.message.code == "hr"
+    assert shown.message.quality is not None
