@@ -65,6 +65,7 @@ def run_checks(config_path: Path | None = None, root: Path = Path("/")) -> list[
     if config is not None:
         checks += _guarded_all("broker", lambda: _broker(config.mqtt))
         checks += _guarded_all("glucose site", lambda: _sites(config))
+        checks += _guarded_all("serial port", lambda: _serial(config, root))
     checks.append(_guarded("local broker", _local_broker))
     checks += _guarded_all("bluetooth", lambda: _bluetooth(root, config))
     checks.append(_guarded("temperature", lambda: _temperature(root)))
@@ -325,6 +326,12 @@ def _bluetooth(root: Path, config: Config | None) -> list[Check]:
 
     people = config.patients if config else ()
     return bluetooth_checks(root, wanted=any(isinstance(one, BleConfig) for who in people for one in who.sources))
+
+
+def _serial(config: Config, root: Path) -> list[Check]:
+    from agent.doctor_serial import serial_checks  # noqa: PLC0415 - it makes Checks
+
+    return serial_checks(config, root)
 
 
 def _temperature(root: Path) -> Check:
