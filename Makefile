@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test lint types unit test-bluez mosquitto test-home-assistant bench bench-ble models clean
+.PHONY: demo test lint types unit test-bluez test-night test-malformed mosquitto test-home-assistant bench bench-ble models clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/.core: pyproject.toml
@@ -32,6 +32,12 @@ unit: $(VENV)/.dev
 
 test-bluez: $(VENV)/.dev ## the Bluetooth of the agent against real BlueZ, in a guest; see docs/development.md
 	$(BIN)/python tests/bluez/guest.py
+
+test-night: $(VENV)/.dev ## eight hours of wearables coming and going, in minutes: nothing is lost, nothing grows
+	VAGUS_NIGHT_H=8 $(BIN)/pytest tests/peers/test_ble_night.py --timeout 3600 -s
+
+test-malformed: $(VENV)/.dev ## 100,000 notifications that are none, all of them counted
+	VAGUS_MALFORMED=100000 $(BIN)/pytest tests/peers/test_ble_malformed.py --timeout 3600
 
 mosquitto: ## a real broker for the fault tests; where it cannot be had, they are skipped by name
 	@command -v mosquitto >/dev/null || test -x /usr/sbin/mosquitto || deploy/get-mosquitto.sh

@@ -138,7 +138,8 @@ class VirtualController(Controller):  # type: ignore[misc]
         self.link.controllers.discard(self)
         if self in self.link.adapters:
             self.link.adapters.remove(self)
-            self.host.on_transport_lost()
+            if self.host is not None:
+                self.host.on_transport_lost()
 
     def on_le_disconnected(self, connection: Connection, reason: int) -> None:
         # Both ends may hang up at once; bumble raises over the second time.
@@ -159,6 +160,7 @@ class _AirTransport(Transport):  # type: ignore[misc]
         self.controller = controller
 
     async def close(self) -> None:
+        self.controller.set_packet_sink(None)  # a host that lets go wants to hear no more
         self.controller.pull_out()
 
 
