@@ -50,6 +50,15 @@ test-home-assistant: $(VENV)/.dev mosquitto ## install a real Home Assistant (20
 	$(HOME_ASSISTANT)/bin/python -m pip install --quiet homeassistant==2025.4.4 paho-mqtt==2.1.0 home-assistant-frontend==20250411.0
 	VAGUS_HOME_ASSISTANT=$(CURDIR)/$(HOME_ASSISTANT)/bin/hass $(BIN)/pytest tests/home_assistant
 
+NODE := .node
+.PHONY: test-subscribers
+
+test-subscribers: $(VENV)/.dev mosquitto ## with npm: the example flow in a real Node-RED, our AsyncAPI document against its own schema
+	npm install --silent --no-audit --no-fund --prefix $(NODE) node-red@4.1.15 @asyncapi/specs@6.11.1
+	VAGUS_NODE_RED=$(CURDIR)/$(NODE)/node_modules/.bin/node-red \
+	VAGUS_ASYNCAPI_SCHEMA=$(CURDIR)/$(NODE)/node_modules/@asyncapi/specs/schemas/3.0.0.json \
+		$(BIN)/pytest tests/peers/test_examples.py tests/agent/test_asyncapi.py
+
 bench: $(VENV)/.core
 	$(BIN)/vagus bench
 
@@ -65,4 +74,4 @@ models: $(VENV)/.dev ## make every pack anew from the recordings in DATA=DIR, wh
 	for pack in $(PACKS); do $(BIN)/python -m models.training.$$pack --data $(DATA) || exit 1; done
 
 clean:
-	rm -rf $(VENV) $(HOME_ASSISTANT) build dist *.egg-info
+	rm -rf $(VENV) $(HOME_ASSISTANT) $(NODE) build dist *.egg-info
