@@ -22,11 +22,8 @@ _ABOUT: Final[Mapping[str, tuple[str, str]]] = {
     "summary": ("What is on", "Of one person, or of the agent itself, in one message. Retained."),
     "status": ("How the agent is", "Retained; the last will is one with state offline."),
     "vital": ("A vital sign", "For display, not promised. Some are retained until they are out of date."),
-    "cmd_ack": ("Acknowledge", "Somebody has seen an alarm."),
-    "cmd_pause": ("Pause", "Somebody asks not to hear alarms of a rule or a priority for a while."),
-    "cmd_verdict": ("Judge", "Somebody says what an alert was worth."),
 }
-"""Title and description of each kind of topic."""
+"""Title and description of each kind of topic that the agent publishes to."""
 _PARAMETERS: Final[Mapping[str, str]] = {
     "agent": "The agent's id, as its config has it",
     "patient": "The person's pseudonym, or the agent's id for what is about the watching itself",
@@ -98,8 +95,14 @@ def as_text(document: Mapping[str, Any]) -> str:
     return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
 
 
+def _about(kind: str) -> tuple[str, str]:
+    if kind in _ABOUT:
+        return _ABOUT[kind]
+    return f"Command {kind.removeprefix('cmd_')}", (ASKED[kind].__doc__ or "").strip()
+
+
 def _channel(kind: str) -> dict[str, Any]:
-    title, description = _ABOUT[kind]
+    title, description = _about(kind)
     topic = address(kind)
     return {
         "address": topic,
@@ -115,7 +118,7 @@ def _operation(kind: str) -> dict[str, Any]:
         "action": "send" if kind in SAID else "receive",
         "channel": {"$ref": f"#/channels/{kind}"},
         "messages": [{"$ref": f"#/channels/{kind}/messages/{kind}"}],
-        "summary": _ABOUT[kind][1],
+        "summary": _about(kind)[1],
         "bindings": {
             "mqtt": {
                 "qos": 0 if kind in _NOT_PROMISED else 1,
@@ -127,7 +130,7 @@ def _operation(kind: str) -> dict[str, Any]:
 
 
 def _message(kind: str, payload: Mapping[str, Any], example: object) -> dict[str, Any]:
-    title, description = _ABOUT[kind]
+    title, description = _about(kind)
     message: dict[str, Any] = {
         "name": kind,
         "title": title,
