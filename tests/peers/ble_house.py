@@ -146,9 +146,9 @@ async def house(
     """A source at work. What it raises, the test raises."""
     backend = backend or bumble_backend(air.adapter)
     more.setdefault("backend_of", lambda _adapter: backend)
+    more.setdefault("clocks", Clocks(now_ns, wall_ns))
     source = BleSource(
         wearables,
-        clocks=Clocks(now_ns, wall_ns),
         chance=lambda: 0.5,
         **more,
     )

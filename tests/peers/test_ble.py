@@ -222,6 +222,33 @@ def test_pairing_where_it_is_asked_for() -> None:
     fly(scenario())
 
 
+def test_a_device_that_refuses_to_be_paired_is_told_of_and_asked_again() -> None:
+    async def scenario() -> None:
+        air = Air()
+        async with strap_of(air, bonds=True) as strap, house(air, wearable("heart-rate-strap", STRAP)) as inside:
+            strap.refuses_pairing = True
+            status = await inside.until_status(lambda one: one.state == "refused")
+            assert "it has to be paired: put it into pairing mode within" in status.trouble
+            strap.refuses_pairing = False
+            await inside.until(newer_than(3), 180)
+            assert inside.status().trouble == ""
+
+    fly(scenario())
+
+
+def test_packets_too_small_for_the_device_are_told() -> None:
+    async def scenario() -> None:
+        air = Air()
+        strap = PolarH10(air, STRAP, time=LoopTime())
+        strap.device.gatt_server.max_mtu = 100
+        async with strap, house(air, wearable("polar-h10", STRAP)) as inside:
+            status = await inside.until_status(lambda one: one.state == "refused")
+            assert status.trouble == "its link carries packets of 100 bytes, a Polar H10 needs 232"
+            assert inside.status().counts["packets too small"] >= 1
+
+    fly(scenario())
+
+
 def test_no_pairing_outside_of_its_window() -> None:
     async def scenario() -> None:
         air = Air()

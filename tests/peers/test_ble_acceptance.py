@@ -19,6 +19,7 @@ from scipy.signal import resample_poly
 from agent.alarms.alert import AlertEvent, Phase
 from agent.engine import Engine
 from agent.inference import shipped_models
+from agent.ingest.ble import Clocks
 from agent.ingest.ble_bumble import bumble_backend
 from agent.ingest.replay import record_chunks
 from agent.ingest.wfdb import read_record
@@ -27,7 +28,7 @@ from agent.signal.align import Aligner
 from firmware_bridge.chunk import NS_PER_S, Chunk, Gap
 from firmware_bridge.emulator import Air, FrameFault, GlucoseSensor, HeartRateStrap, Played, PolarH10, Repeated
 from firmware_bridge.emulator.polar_h10 import SWITCHED_ON_NS
-from tests.peers.ble_house import House, LoopTime, fly, house, wall_ns, wearable
+from tests.peers.ble_house import House, LoopTime, fly, house, now_ns, wall_ns, wearable
 
 H10, CGM = "A0:9E:1A:00:00:01", "F0:11:22:33:44:02"
 RATE_HZ = 130
@@ -131,6 +132,31 @@ def test_what_comes_twice_or_out_of_order_is_taken_once() -> None:
         assert len(set(numbers.tolist())) == len(numbers)
         assert counts["duplicate"] > 20
         assert counts["connections"] == 1
+
+    fly(scenario())
+
+
+@pytest.mark.parametrize("step_s", [3600, -3600, 1, -1])
+def test_a_step_of_the_wall_clock_loses_and_doubles_no_sample(step_s: int) -> None:
+    stepped_ns = 0
+
+    async def scenario() -> None:
+        nonlocal stepped_ns
+        air = Air()
+        clocks = Clocks(now_ns, lambda: wall_ns() + stepped_ns)
+        config = wearable("polar-h10", H10)
+        async with h10_of(air, ecg_uv=Played(NAMED_UV)), house(air, config, clocks=clocks) as inside:
+            await inside.until(lambda one: len(one.chunks("ecg")) > 40)
+            stepped_ns = step_s * NS_PER_S
+            await inside.until(lambda one: len(one.chunks("ecg")) > 80)
+            heard = inside.chunks("ecg")
+        numbers = np.rint(1000 * samples_of(heard).astype(float)).astype(int)
+        assert set(np.diff(numbers).tolist()) == {1}
+        aligner = Aligner()
+        pieces = [piece for chunk in heard for piece in aligner.push(chunk)] + aligner.flush()
+        kept = sum(len(piece.samples) for piece in pieces if isinstance(piece, Chunk))
+        assert kept == len(numbers)
+        assert heard[-1].end_ns - wall_ns() < (max(step_s, 0) + 2) * NS_PER_S
 
     fly(scenario())
 
