@@ -7,6 +7,7 @@ import errno
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +52,7 @@ class SerialPort:
         deliver: Callable[[Chunk], None],
     ) -> None:
         """`streams`: by the device's ids. `arrival`: when now is; `deliver`: where the chunks go."""
-        self._pattern, self._baud, self._streams = pattern, baud, tuple(streams.values())
+        self._pattern, self._baud, self._streams = pattern, baud, streams
         self._arrival, self._deliver = arrival, deliver
         self._receiver = FrameReceiver(streams)
         self._visit: _Visit | None = None
@@ -63,7 +64,7 @@ class SerialPort:
     @property
     def devices(self) -> Sequence[tuple[str, str]]:
         """(patient, device) of all that come by this port."""
-        return tuple(dict.fromkeys((stream.patient, stream.device) for stream in self._streams))
+        return tuple(dict.fromkeys((stream.patient, stream.device) for stream in self._streams.values()))
 
     @property
     def refusal(self) -> str:
@@ -83,9 +84,15 @@ class SerialPort:
     def _trouble(self, device: tuple[str, str], now_s: float) -> str:
         if self._is_gibberish or (self._visit is not None and self._visit.is_gibberish):
             return f"what comes by {self._pattern} cannot be read: is {self._baud} the baud that its firmware has?"
-        silent = self._visit.silent(now_s) if self._visit is not None and self._visit.frames else []
-        own = [stream for stream in silent if (stream.patient, stream.device) == device]
-        return f"it sends, but no {' and no '.join(stream.channel for stream in own)}" if own else ""
+        if self._visit is None or not self._visit.frames:
+            return ""
+        own = {number for number, one in self._streams.items() if (one.patient, one.device) == device}
+        refused = [why for number, why in self._visit.refused.items() if number in own]
+        silent = [self._streams[number].channel for number in self._visit.silent(now_s) if number in own]
+        if not silent:
+            return "; ".join(refused)
+        sent = ", ".join(map(str, sorted(self._visit.sent)))
+        return "; ".join(refused) or f"it sends, but no {' and no '.join(silent)}: its streams have the numbers {sent}"
 
     async def run(self) -> None:
         """Listen until cancelled; a port that is not there is tried again, at most LONGEST_WAIT_S apart."""
@@ -102,9 +109,11 @@ class SerialPort:
                 self._visit = visit = _Visit(port, self._streams, self._hear, self._counts, loop.time())
                 try:
                     self._say("searching", await visit.listen())
+                except OSError as error:
+                    self._say("searching", f"{port.name} cannot be listened to: {error}")
                 finally:
                     self._is_gibberish, self._visit = visit.is_gibberish, None
-                    port.close()
+                    close_port(port)
                 if visit.frames:
                     wait_s = FIRST_WAIT_S
             await asyncio.sleep(wait_s)
@@ -128,33 +137,37 @@ class _Visit:
     def __init__(
         self,
         port: serial.Serial,
-        streams: Sequence[Stream],
+        streams: Mapping[int, Stream],
         hear: Callable[[Frame], Received],
         counts: Counter[str],
         now_s: float,
     ) -> None:
         self._port, self._hear, self._counts = port, hear, counts
+        self._descriptor = port.fileno()
         self._lines = LineReader()
         self._is_first_line = True
-        self._patience_s = min(map(patience_s, streams))
+        self._patience_s = min(map(patience_s, streams.values()))
         self._heard_s = now_s
-        self._streams_s = {stream.key: (stream, now_s) for stream in streams if stream.rate_hz}
+        self._waveforms = {number: (patience_s(one), now_s) for number, one in streams.items() if one.rate_hz}
         self.frames = self.malformed = 0
+        self.sent: set[int] = set()
+        """The numbers of the streams that come, wanted or not."""
+        self.refused: dict[int, str] = {}
+        """Why the latest frame of a stream could not be taken."""
 
     @property
     def is_gibberish(self) -> bool:
         return not self.frames and self.malformed >= UNREADABLE_LINES
 
-    def silent(self, now_s: float) -> list[Stream]:
+    def silent(self, now_s: float) -> list[int]:
         """Waveforms that do not come; single readings need not: a sensor without a finger in it has none."""
-        return [stream for stream, last_s in self._streams_s.values() if now_s - last_s > patience_s(stream)]
+        return [number for number, (patience, last_s) in self._waveforms.items() if now_s - last_s > patience]
 
     async def listen(self) -> str:
         """Until the port goes away or falls silent; returns which, in words."""
         loop = asyncio.get_running_loop()
         over: asyncio.Future[str] = loop.create_future()
-        descriptor = self._port.fileno()
-        loop.add_reader(descriptor, self._readable, over)
+        loop.add_reader(self._descriptor, self._readable, over)
         try:
             self._write(b"\0", over)  # whatever the device has held of a line so far ends here
             while not over.done():
@@ -165,14 +178,14 @@ class _Visit:
                 await asyncio.wait({over}, timeout=due_s - loop.time())
             return over.result()
         finally:
-            loop.remove_reader(descriptor)
+            loop.remove_reader(self._descriptor)
 
     def _readable(self, over: asyncio.Future[str]) -> None:
         """Called by the event loop."""
         try:
             data = self._port.read(READ_BYTES)
-        except OSError as error:
-            asyncio.get_running_loop().remove_reader(self._port.fileno())
+        except Exception as error:  # of whatever kind: what cannot be read is closed
+            asyncio.get_running_loop().remove_reader(self._descriptor)
             _end(over, f"{self._port.name} went away: {error}")
             return
         for said in self._lines.push(data):
@@ -194,14 +207,18 @@ class _Visit:
             return
         self.frames += 1
         self._heard_s = asyncio.get_running_loop().time()
+        number = said.stream_id
+        self.sent.add(number)
         received = self._hear(said)
-        for chunk in received.chunks:
-            if chunk.stream.key in self._streams_s:
-                self._streams_s[chunk.stream.key] = (chunk.stream, self._heard_s)
+        if received.chunks:
+            self.refused.pop(number, None)
+            if number in self._waveforms:
+                self._waveforms[number] = (self._waveforms[number][0], self._heard_s)
         for request in received.requests:
             self._counts["frames asked for again"] += request.count
             self._write(to_line(request), over)
         for error in received.refused:
+            self.refused[number] = str(error)
             self._malformed(error)
         self._counts.update(received.dropped)
 
@@ -214,7 +231,7 @@ class _Visit:
         """As much as there is room for; what is cut short is noise to the device."""
         try:
             self._port.write(data)
-        except OSError as error:
+        except Exception as error:
             _end(over, f"{self._port.name} went away: {error}")
 
 
@@ -240,8 +257,15 @@ def open_port(path: str, baud: int) -> serial.Serial:
     serial = _pyserial()
     try:
         return serial.Serial(path, baud, timeout=0, write_timeout=0, exclusive=True)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # OSError, ValueError or termios.error, which is neither
         raise _explained(path, error) from error
+
+
+def close_port(port: serial.Serial) -> None:
+    """Without waiting for a device that takes nothing more."""
+    with suppress(Exception):
+        port.reset_output_buffer()
+    port.close()
 
 
 def _pyserial() -> Any:

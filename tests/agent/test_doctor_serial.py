@@ -16,6 +16,8 @@ from agent.config import parse_config
 from agent.doctor import Check, run_checks
 from agent.doctor_serial import serial_checks
 
+pytest.importorskip("serial", reason="needs pyserial")
+
 CONFIG = """
 [agent]
 id = "a"

@@ -8,6 +8,7 @@ import random
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -352,7 +353,24 @@ def test_a_stream_that_stays_away_while_others_come_is_somebodys_trouble(
                 await asyncio.sleep(0.01)
                 if heard.status.trouble:
                     break
-            assert (heard.status.state, heard.status.trouble) == ("connected", "it sends, but no acc")
+            assert (heard.status.state, heard.status.trouble) == (
+                "connected",
+                "it sends, but no acc: its streams have the numbers 3",
+            )
+
+    at_once(scenario())
+
+
+def test_a_frame_that_does_not_fit_the_config_says_why(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        slower = replace(ECG, rate_hz=125.0)
+        async with plugged(tmp_path / "port", SerialConfig(slower, str(tmp_path / "port"), 3)) as (device, heard):
+            await device.send(*frames_of(signal(ECG, 1)))
+            await heard.until(lambda h: "payload says 250 Hz, configuration says 125 Hz" in h.status.trouble)
+            await device.send(*frames_of(signal(slower, 1), boot_id=2))
+            await heard.until(lambda h: len(h.chunks) == 5)
+            assert heard.status.trouble == ""
+            assert heard.status.counts["malformed"] == 5
 
     at_once(scenario())
 

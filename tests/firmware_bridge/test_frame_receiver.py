@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from agent.signal.align import Aligner
 from firmware_bridge.chunk import Chunk, Gap, Stream
-from firmware_bridge.clock import Arrival
+from firmware_bridge.clock import Arrival, SteadyUtc
 from firmware_bridge.frame import Frame, FrameFlag, SampleFormat
 from firmware_bridge.frame_receiver import FrameReceiver, Received
 from firmware_bridge.resend import ResendRequest
@@ -207,3 +207,23 @@ def test_the_aligner_makes_of_any_loss_and_resending_a_signal_in_order(utc: bool
     assert len(numbers) > 590
     ends = [piece.end_ns for piece in out]
     assert ends == sorted(ends)
+
+
+@given(
+    st.integers(0, 1 << 32), st.lists(st.sampled_from([-7200.0, -3600.0, -1.5, -0.2, 0.05, 0.4, 3600.0]), max_size=4)
+)
+def test_steps_of_the_wall_clock_neither_reorder_nor_repeat_nor_lose_a_frame(seed: int, steps_s: list[float]) -> None:
+    rng = random.Random(seed)
+    set_at = sorted(rng.randrange(400) for _ in steps_s)
+    receiver, aligner, steady, wall_ns, now_ms = FrameReceiver(STREAMS), Aligner(), SteadyUtc(), NOON_US * 1000, 0
+    out: list[Chunk | Gap] = []
+    for k in range(400):
+        wall_ns += sum(round(step * 1e9) for at_k, step in zip(set_at, steps_s, strict=True) if at_k == k)
+        now_ms = max(now_ms, due(k) + rng.randrange(45))
+        arrival = steady.arrival(now_ms * MS, wall_ns + now_ms * MS)
+        for chunk in receiver.push(frame(k, utc=False), arrival).chunks:
+            assert chunk.end_ns <= arrival.utc_ns + 4 * MS
+            out += aligner.push(chunk)
+    out += aligner.flush()
+    assert [piece.seq for piece in out if isinstance(piece, Chunk)] == list(range(400))
+    assert sum(isinstance(piece, Gap) for piece in out) <= len(steps_s)
