@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test lint types unit test-bluez test-night test-malformed mosquitto test-home-assistant bench bench-ble models clean
+.PHONY: demo test lint types unit test-frame test-bluez test-night test-malformed mosquitto test-home-assistant bench bench-ble models clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/.core: pyproject.toml
@@ -38,6 +38,11 @@ test-night: $(VENV)/.dev ## eight hours of wearables coming and going, in minute
 
 test-malformed: $(VENV)/.dev ## 100,000 notifications that are none, all of them counted
 	VAGUS_MALFORMED=100000 $(BIN)/pytest tests/peers/test_ble_malformed.py --timeout 3600
+
+FRAMES ?= 1000000
+
+test-frame: $(VENV)/.dev ## the C header against the Python codec, over a million random and damaged frames; needs gcc
+	VAGUS_FRAMES=$(FRAMES) $(BIN)/pytest -s --timeout 0 tests/firmware_bridge/test_c_header.py
 
 mosquitto: ## a real broker for the fault tests; where it cannot be had, they are skipped by name
 	@command -v mosquitto >/dev/null || test -x /usr/sbin/mosquitto || deploy/get-mosquitto.sh
