@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,10 +13,10 @@ import pytest
 
 pytest.importorskip("bumble", reason="bumble is not installed")
 
-from bleak import BleakClient
+from bleak import BleakClient, BleakScanner
 from bleak.exc import BleakGATTProtocolError
 
-from agent.ingest.ble_bumble import bumble_backend
+from agent.ingest.ble_bumble import bumble_backend, controller_of
 from firmware_bridge.chunk import NS_PER_S
 from firmware_bridge.codecs.bluetooth_cgm_control import CgmAnswer, CgmControl, CgmOp, CgmResult
 from firmware_bridge.codecs.bluetooth_cgm_feature import CgmFeature
@@ -38,6 +39,7 @@ from firmware_bridge.emulator import (
     Thermometer,
     at_rate,
 )
+from firmware_bridge.emulator.__main__ import KINDS
 from tests.peers.ble_house import EPOCH_NS, LoopTime, fly, house, wearable
 
 ADDRESS = "F0:11:22:33:44:01"
@@ -207,3 +209,23 @@ def test_our_own_firmware_has_another_boot_id_after_a_restart() -> None:
         assert len(set(boots)) == 2
 
     fly(scenario())
+
+
+def test_virtual_wearables_can_be_worn_without_the_demo() -> None:
+    command = [sys.executable, "-m", "firmware_bridge.emulator", *KINDS, "--port", "0"]
+
+    async def scenario() -> None:
+        program = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+        try:
+            assert program.stdout is not None
+            lines = [(await program.stdout.readline()).decode() for _ in range(len(KINDS) + 2)]
+            controller = controller_of(lines[-1].strip().partition("=")[2])
+            backend = bumble_backend(controller)
+            found = await BleakScanner.discover(1.0, backend=backend.scanner)
+            await backend.close()
+        finally:
+            program.terminate()
+            await program.wait()
+        assert {device.address for device in found} == {line.split('"')[3] for line in lines[: len(KINDS)]}
+
+    asyncio.run(asyncio.wait_for(scenario(), 30))
