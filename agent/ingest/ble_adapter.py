@@ -24,6 +24,8 @@ BURST, EVERY_S = 5, 5.0
 """Attempts to connect at once, and the seconds for each one more."""
 QUIET_S = 90.0
 """A search that hears nobody for so long is begun anew."""
+LEAST_S = 2.0
+"""While somebody is still sought, those who want to connect wait for so long: they must not starve the search."""
 SCAN_S = 300.0
 """So is any that lasts so long: some controllers report a device once a search."""
 FAILURES = 5
@@ -148,9 +150,11 @@ class Adapter:
     async def _listen(self) -> bool:
         """Wait for the end of a search; whether it ends because nothing was heard."""
         began_s = self._heard_s = _now_s()
-        while self._seekers and not self._callers:
+        while self._seekers:
             self._news.clear()
             until_s = min(began_s + SCAN_S, self._heard_s + QUIET_S)
+            if self._callers:
+                until_s = min(until_s, began_s + LEAST_S)
             if _now_s() >= until_s:
                 return _now_s() >= self._heard_s + QUIET_S
             try:
