@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 START_S = 60.0
 """All the handshakes of a device together."""
 GOODBYE_S = 2.0
+GARBLED = 3
+"""So often in a row, and somebody has to see to it: once may be the air."""
 UNANSWERED = 2
 """So often in a row no answer at the beginning, and a device that is not paired may want to be."""
 FRESH_S = 10.0
@@ -72,6 +74,8 @@ class BleDevice:
         self._sends_since_s: float | None = None
         self._has_sent = False
         """Whether anything came over the link that there is, or was last."""
+        self._garbled = 0
+        """Times in a row that it refused something, or answered with something else, without saying why."""
         self._unanswered = 0
         """Times that it has not begun to send because it did not answer, since it last did."""
         self._failure = ""
@@ -164,7 +168,7 @@ class BleDevice:
                 await self._begin(link, sighting)
         except TimeoutError:
             raise LinkError("timeout", f"it did not begin to send in {START_S:.0f} s") from None
-        self._forgot_s, self._failure = None, ""
+        self._forgot_s, self._failure, self._garbled = None, "", 0
         self._watchdog = Watchdog(self.config.streams, _now_s())
         self._sends_since_s = _now_s()
         self.account.sends(_now_s())
@@ -249,11 +253,12 @@ class BleDevice:
 
     async def _forget_where_of_use(self, error: LinkError, sighting: Sighting) -> None:
         """Services cached before an update of its firmware are forgotten now and then, a bond that it has lost too."""
-        bonded = self.profile.bonds and sighting.bonded is not False
+        lost_bond = error.fault == "bond" and sighting.bonded is not False
         stale = error.fault == "missing" and self._may_forget()
-        if not stale and error.fault != "bond":
+        if not stale and not lost_bond:
             return
-        if (error.fault == "bond" or bonded) and not self.window.is_open(_now_s()):
+        may_be_bonded = self.profile.bonds and sighting.bonded is not False
+        if (lost_bond or may_be_bonded) and not self.window.is_open(_now_s()):
             return  # it could not be paired again
         self._forgot_s = _now_s() if stale else self._forgot_s
         self.account.count("services forgotten" if stale else "bond forgotten")
@@ -290,14 +295,15 @@ class BleDevice:
 
     def _failed(self, error: Exception) -> None:
         """It did not come to a conversation, or the conversation broke off."""
-        fault = error.fault if isinstance(error, LinkError) else "refused"
+        fault = error.fault if isinstance(error, LinkError) else ""
         self.account.count("connection failures")
         log.log(logging.DEBUG if str(error) == self._failure else logging.WARNING, "%s: %s", self.config.device, error)
         self._failure = str(error)
+        self._garbled = self._garbled + 1 if isinstance(error, DecodeError) or fault == "refused" else 0
         if fault == "bond":
             guess = "it does not answer; perhaps " if self._unanswered else ""
             self.account.refused(guess + self.window.words(_now_s()), _now_s())
-        elif isinstance(error, (DeviceRefusedError, DecodeError)) or fault in {"missing", "refused"}:
+        elif isinstance(error, DeviceRefusedError) or fault == "missing" or self._garbled >= GARBLED:
             self.account.refused(str(error), _now_s())
         else:
             self.account.say("searching", _now_s(), str(error))

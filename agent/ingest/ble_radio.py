@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from agent.ingest.ble_errors import RadioError, link_error, radio_error
-from firmware_bridge.devices import Advertisement
+from firmware_bridge.devices import Advertisement, LinkError
 
 if TYPE_CHECKING:
     from bleak import BleakClient, BleakScanner
@@ -119,7 +119,9 @@ class Radio:
                 await client.connect()
                 return client
         except Exception as error:
-            raise link_error(error, "the connection") from error
+            found = link_error(error, "the connection")
+            # What a radio cannot do at the moment is nothing that the device refuses.
+            raise found if found.fault != "refused" else LinkError("lost", str(found)) from error
 
     async def forget(self, sighting: Sighting) -> None:
         """Forget what is kept of a device that is not connected: its services and its bond. Raises LinkError."""

@@ -13,6 +13,8 @@ import pytest
 
 pytest.importorskip("bumble", reason="bumble is not installed")
 
+from bleak.exc import BleakDBusError
+
 from agent.config import BleConfig
 from agent.ingest.ble_bumble import bumble_backend
 from firmware_bridge.emulator import Air, HeartRateStrap, PolarH10
@@ -218,6 +220,28 @@ def test_pairing_where_it_is_asked_for() -> None:
             assert inside.status().trouble == ""
         times_ns = [chunk.t0_ns for chunk in inside.chunks()]
         assert times_ns == sorted(set(times_ns))
+
+    fly(scenario())
+
+
+def test_connections_that_fail_in_the_air_alarm_nobody() -> None:
+    async def scenario() -> None:
+        air = Air()
+        plain = bumble_backend(air.adapter)
+        failures = iter(range(4))
+
+        class Unlucky(plain.client):  # type: ignore[misc, name-defined]
+            async def connect(self, pair: bool, **more: Any) -> None:
+                if next(failures, None) is not None:
+                    raise BleakDBusError("org.bluez.Error.Failed", ["le-connection-abort-by-local"])
+                await super().connect(pair, **more)
+
+        backend = replace(plain, client=Unlucky)
+        async with strap_of(air), house(air, wearable("heart-rate-strap", STRAP), backend=backend) as inside:
+            while not inside.chunks():
+                assert inside.status().trouble == ""
+                await asyncio.sleep(0.1)
+            assert inside.status().counts["connection failures"] == 4
 
     fly(scenario())
 
