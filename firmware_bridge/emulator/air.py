@@ -80,8 +80,6 @@ class VirtualController(Controller):  # type: ignore[misc]
 
     answers = True
     """Whether it does anything at all; False: it hangs, as real ones do."""
-    rssi_dbm = -50
-    """How strongly others are received by it."""
 
     def on_packet(self, packet: bytes) -> None:
         if self.answers:
