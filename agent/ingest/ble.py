@@ -64,9 +64,9 @@ class BleSource:
     async def run(self, deliver: Callable[[Delivery], Awaitable[None]]) -> None:
         """Hand on what the wearables send until cancelled; every link is ended then."""
         self._set_up()
-        async with asyncio.TaskGroup() as tasks:
+        async with asyncio.TaskGroup() as owners, asyncio.TaskGroup() as tasks:  # a device ends before its adapter
             for adapter in self._adapters.values():
-                tasks.create_task(adapter.run(self._is_ours))
+                owners.create_task(adapter.run(self._is_ours))
             for device in self._devices:
                 tasks.create_task(device.run(), name=f"ble {device.config.device}")
             agent = self._pairing_agent()

@@ -36,7 +36,7 @@ class Account:
 
     def status(self, now_s: float) -> DeviceStatus:
         """How it stands, for a person."""
-        notices = [notice for notice in self._notices.values() if notice.text]
+        notices = [notice for notice in list(self._notices.values()) if notice.text]  # may be asked by another thread
         troubles = [self._trouble, *(notice.text for notice in notices if notice.trouble)]
         if self._state == "connected":
             words = "; ".join(("it sends", *(notice.text for notice in notices)))

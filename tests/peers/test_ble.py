@@ -94,14 +94,16 @@ def test_a_name_that_two_devices_have_is_refused() -> None:
     fly(scenario())
 
 
-def test_an_orderly_end_stops_the_device_and_the_link() -> None:
+def test_an_orderly_end_stops_the_device_and_the_link(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
         air = Air()
         async with PolarH10(air, STRAP, time=LoopTime()) as strap:
             async with house(air, wearable("polar-h10", STRAP)) as inside:
                 await inside.until(lambda one: bool(one.chunks("ecg")))
-                frames = strap.frames
+                frames, stopped, stop = strap.frames, [], strap._stop
+                monkeypatch.setattr(strap, "_stop", lambda one: (stopped.append(one), stop(one)))
             assert inside.status().state == "stopped"
+            assert len(stopped) == 1
             await asyncio.sleep(5)
             assert strap.connection is None
             assert strap.frames <= frames + 1
