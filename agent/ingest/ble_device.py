@@ -162,7 +162,7 @@ class BleDevice:
         """Until the link is lost, or is as good as lost."""
         self._check(link)
         if self.profile.bonds and sighting.bonded is False:
-            await link.pair()
+            await self._pair(link)
         try:
             async with asyncio.timeout(START_S):
                 await self._begin(link, sighting)
@@ -191,9 +191,13 @@ class BleDevice:
                 raise LinkError("bond", str(error)) from error
             if error.fault != "bond" or not self.window.is_open(_now_s()):
                 raise
-            await link.pair()
+            await self._pair(link)
             await self._session.start(link)
         self._unanswered = 0
+
+    async def _pair(self, link: BleLink) -> None:
+        self.account.say("connecting", _now_s(), "is being paired")
+        await link.pair()
 
     def _seems_to_want_a_bond(self, sighting: Sighting) -> bool:
         """BlueZ waits for ever for a pairing that nobody allows, and does not say so."""

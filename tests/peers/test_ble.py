@@ -188,6 +188,19 @@ def test_a_link_that_is_connected_and_silent_is_ended() -> None:
     fly(scenario())
 
 
+def test_a_control_point_that_does_not_answer_is_given_up_and_asked_again() -> None:
+    async def scenario() -> None:
+        air = Air()
+        async with PolarH10(air, STRAP, time=LoopTime()) as strap, house(air, wearable("polar-h10", STRAP)) as inside:
+            strap.faults.silent = True
+            status = await inside.until_status(lambda one: one.counts.get("connection failures", 0) == 2)
+            assert "no answer in 10 s" in status.words
+            strap.faults.silent = False
+            await inside.until(lambda one: bool(one.chunks("ecg")))
+
+    fly(scenario())
+
+
 @pytest.mark.parametrize("how", ["pulled out", "hanging"])
 def test_an_adapter_that_is_gone_is_alarmed_and_its_return_ends_that(how: str) -> None:
     async def scenario() -> None:
