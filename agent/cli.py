@@ -65,10 +65,13 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 (one line an option)
     )
     replay.add_argument(
         "records",
-        nargs="+",
+        nargs="*",
         type=Path,
         metavar="RECORD",
         help="path without extension, or FILE.csv with timestamp,glucose_mg_dl",
+    )
+    replay.add_argument(
+        "--alert", metavar="ID", help="in place of a RECORD: make this alert again from what the agent recorded"
     )
     replay.add_argument("--json", action="store_true", help="one canonical JSON object a line, with the evidence")
     replay.add_argument(
@@ -76,7 +79,13 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 (one line an option)
     )
     replay.add_argument("--speed", type=_positive, help="1 is real time (default: as fast as it can)")
     replay.add_argument("--mains", type=int, choices=(0, 50, 60), default=0, help="mains hum to notch, Hz")
-    replay.add_argument("--state", type=Path, metavar="DIR", help="keep what `vagus report` shows in this folder")
+    replay.add_argument(
+        "--state",
+        type=Path,
+        metavar="DIR",
+        help="keep what `vagus report` shows in this folder; with --alert: the agent's state folder",
+    )
+    replay.add_argument("--config", type=Path, help="with --alert: whose state folder and limits count")
     replay.set_defaults(call=_replay)
 
     annotate = commands.add_parser("annotate", help="write what the engine finds as WFDB annotations (.vagus)")
@@ -106,6 +115,28 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 (one line an option)
     report.add_argument("--out", type=Path, metavar="FILE.html", help="default: report-PATIENT-DATE.html, here")
     report.add_argument("--json", action="store_true", help="print the numbers; the page only where --out says so")
     report.set_defaults(call=_report)
+
+    alerts = commands.add_parser(
+        "alerts",
+        help="what was raised, and what became of it: list, show ID, export ID, stats",
+        description="list: what was raised. show ID: one alert in words, or on ECG paper. export ID: the recording "
+        "around it as WFDB records with the alerts as annotations, and readings as CSV. stats: alarms a day.",
+    )
+    alerts.add_argument("action", nargs="?", choices=("list", "show", "export", "stats"), default="list")
+    alerts.add_argument("alert", nargs="?", metavar="ID", help="of the alert, or how it begins")
+    alerts.add_argument("--patient", metavar="PATIENT", help="only this person's")
+    alerts.add_argument("--since", metavar="WHEN", help="on or changed since: 2h, 3d, 2026-11-24T08:00 (UTC)")
+    alerts.add_argument("--suppressed", action="store_true", help="list what was held back instead, and why")
+    alerts.add_argument("--days", type=_days, default=7, metavar="N", help="stats: of the last N (default 7)")
+    alerts.add_argument("--png", type=Path, metavar="FILE", help="show: draw it, 25 mm/s and 10 mm/mV")
+    alerts.add_argument("--out", type=Path, metavar="DIR", help="export: into this folder")
+    alerts.add_argument("--before", type=_positive, default=300.0, metavar="S", help="export: seconds before it (300)")
+    alerts.add_argument("--after", type=_positive, default=60.0, metavar="S", help="export: seconds after it (60)")
+    where = alerts.add_mutually_exclusive_group()
+    where.add_argument("--config", type=Path, help="whose state folder counts")
+    where.add_argument("--state", type=Path, metavar="DIR", help="the state folder")
+    alerts.add_argument("--json", action="store_true")
+    alerts.set_defaults(call=_alerts)
 
     personal = commands.add_parser("personal", help="what was learned of a person's glucose, and back to before")
     personal.add_argument("patient", metavar="PATIENT", help="the pseudonym")
@@ -220,6 +251,13 @@ def _scan(args: argparse.Namespace) -> int:
 
 
 def _replay(args: argparse.Namespace) -> int:
+    if bool(args.records) == bool(args.alert):
+        print("usage: vagus replay RECORD…, or vagus replay --alert ID", file=sys.stderr)
+        return 2
+    if args.alert:
+        from agent.alerts.again import again_command
+
+        return again_command(args)
     from agent.replay import replay_command
 
     return replay_command(args)
@@ -241,6 +279,12 @@ def _report(args: argparse.Namespace) -> int:
     from agent.report import report_command
 
     return report_command(args)
+
+
+def _alerts(args: argparse.Namespace) -> int:
+    from agent.alerts.command import alerts_command
+
+    return alerts_command(args)
 
 
 def _personal(args: argparse.Namespace) -> int:

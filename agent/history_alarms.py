@@ -65,9 +65,9 @@ def alert_row(event: AlertEvent) -> Row:
 
 
 def attention_row(event: AlertEvent) -> Row | None:
-    """How people stand to an alert; None where nobody has done anything about it."""
+    """How people stand to an alert; None where nobody has done anything about it, or it is a drill."""
     attended = event.attended
-    if attended is None or not (attended.acknowledged or attended.verdict or attended.escalation):
+    if attended is None or event.drill or not (attended.acknowledged or attended.verdict or attended.escalation):
         return None
     seen, verdict = attended.acknowledged, attended.verdict
     return (

@@ -78,11 +78,15 @@ class Suppressed:
 
 
 def kept_alerts(db: sqlite3.Connection, patient: str | None = None, since_ns: int | None = None) -> list[KeptAlert]:
-    """Alerts with a transition since then, in the order of their first; all where nothing is asked."""
+    """Alerts with a transition since then, in the order of their first; all where nothing is asked.
+
+    Every alert comes with all of its transitions.
+    """
     found = _rows(
         db,
         "SELECT alert_id, patient, rule, category, onset_ns, at_ns, phase, priority, late, text, until_ns FROM alarm"
-        " WHERE (?1 IS NULL OR patient = ?1) AND (?2 IS NULL OR at_ns >= ?2)",
+        " WHERE (?1 IS NULL OR patient = ?1)"
+        " AND (?2 IS NULL OR alert_id IN (SELECT alert_id FROM alarm WHERE at_ns >= ?2))",
         (patient, since_ns),
     )
     return _grouped(db, found)
@@ -117,9 +121,12 @@ def said_of(db: sqlite3.Connection, alert: KeptAlert) -> dict[tuple[str, int], b
 
 
 def message_of(said: Iterable[bytes]) -> AlertMessage | None:
-    """The newest event of an alert with its evidence, if one is there."""
+    """The first event of an alert with its evidence; the first of any kind where none has evidence, None without any.
+
+    `said`: in the order of stream time.
+    """
     messages = [parse_event(payload) for payload in said]
-    return next((one for one in reversed(messages) if one.data.evidence is not None), None)
+    return next((one for one in messages if one.data.evidence is not None), messages[0] if messages else None)
 
 
 def suppressed(db: sqlite3.Connection, patient: str | None = None, since_ns: int | None = None) -> list[Suppressed]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -27,6 +27,7 @@ class Settings:
     """What the config says today, to be compared with then."""
 
     person: Person | None
+    """With their limits and settings; None of somebody who is not in it."""
     mains_hz: float
     late_after_s: float
 
@@ -78,8 +79,8 @@ def _is_about(record: Record, alert_id: str) -> TypeGuard[Mark]:
     return isinstance(record, Mark) and record.alert_id == alert_id
 
 
-def recreate(segments: Sequence[Segment], alert_id: str, said: Said, models: Models, now: Settings) -> Recreated:
-    """Step over the recording again and compare with what was `said`. `models`: those of today."""
+def recreate(segments: Sequence[Segment], alert_id: str, said: Said, models: Models, now: Settings | None) -> Recreated:
+    """Step over the recording again and compare with what was `said`. `models`, `now`: those of today."""
     again: dict[tuple[str, int], bytes] = {}
     reasons: list[str] = []
     notes: list[str] = []
@@ -87,9 +88,10 @@ def recreate(segments: Sequence[Segment], alert_id: str, said: Said, models: Mod
         person = _person(segment.head)
         if person is None:
             reasons += _state_reasons(segment.head, models)
-            person = now.person
-            if person is None:
+            if now is None or now.person is None:
                 continue
+            seen = (chunk.stream for record in segment.records if isinstance(record, Tick) for chunk in record.chunks)
+            person = replace(now.person, streams=tuple(dict.fromkeys(seen)))
         engine = Engine([person], models, mains_hz=segment.head.mains_hz, late_after_s=segment.head.late_after_s)
         if not engine.restore(person.id, segment.head.state):
             reasons += _state_reasons(segment.head, models)
@@ -156,9 +158,9 @@ def _runtime_reasons(head: Head, models: Models) -> list[str]:
     ]
 
 
-def _changes(head: Head, then: Person, now: Settings) -> list[str]:
+def _changes(head: Head, then: Person, now: Settings | None) -> list[str]:
     """What the config says otherwise today."""
-    if now.person is None:
+    if now is None:
         return []
     changes = [
         f"{name} was {was}, is {is_now} in the config of today: made again with {was}"
@@ -168,7 +170,9 @@ def _changes(head: Head, then: Person, now: Settings) -> list[str]:
         )
         if was != is_now
     ]
-    for part in ("limits", "glucose", "streams"):
+    if now.person is None:
+        return [*changes, f"{then.id} is not in the config of today"]
+    for part in ("limits", "glucose"):
         before, after = getattr(then, part), getattr(now.person, part)
         if repr(before) != repr(after):
             what = ", ".join(_fields_changed(before, after)) or "changed"

@@ -219,8 +219,6 @@ def test_an_alert_that_is_not_recorded(ward: Ward, tmp_path: Path) -> None:
     with closing(open_for_reading(ward.folder / FILE_NAME)) as db:
         assert find_alert(db, alert.id[:8]) == alert
         said = said_of(db, alert)
-    again = recreate(
-        segments_about(tmp_path, "demo", alert.id, said), alert.id, said, ward.models, Settings(None, 50, 30)
-    )
+    again = recreate(segments_about(tmp_path, "demo", alert.id, said), alert.id, said, ward.models, None)
     assert not again.is_same
     assert again.reasons == ("the recording is incomplete: the alert is marked in none of its files",)
