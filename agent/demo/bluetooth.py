@@ -11,7 +11,6 @@ import json
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from firmware_bridge.chunk import Chunk, Stream
@@ -52,16 +51,13 @@ class VirtualBluetooth:
 @asynccontextmanager
 async def virtual_bluetooth() -> AsyncIterator[VirtualBluetooth | None]:
     """Nothing where it cannot be had: bumble is not installed, or the loopback interface is closed to us."""
-    if find_spec("bumble") is None:
-        yield None
-        return
-    from firmware_bridge.emulator import Air  # noqa: PLC0415 - needs bumble
-
-    air = Air()
     async with contextlib.AsyncExitStack() as stack:
         try:
+            from firmware_bridge.emulator import Air  # noqa: PLC0415 - needs bumble
+
+            air = Air()
             port = await stack.enter_async_context(air.serve())
-        except OSError:
+        except (ImportError, OSError):
             yield None
             return
         bluetooth = VirtualBluetooth(air, port)

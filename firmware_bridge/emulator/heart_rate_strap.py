@@ -27,6 +27,7 @@ class HeartRateStrap(Peripheral):
     ) -> None:
         super().__init__(air, address, about or About("HRM 4711", "Example", "HRM", "1.0"), **more)
         self._rr_s: Iterator[float] = iter(rr_s if rr_s is not None else repeat(60 / 72))
+        self._last_rr_s: float | None = None
         self.contact = True
         self._measurement = self.source(MEASUREMENT)
 
@@ -55,6 +56,7 @@ class HeartRateStrap(Peripheral):
             await self.notify(self._measurement, bytes(self._said(fell)))
 
     def _said(self, rr_s: Sequence[float]) -> HeartRate:
-        rate = round(60 * len(rr_s) / sum(rr_s)) if rr_s else 0
+        self._last_rr_s = rr_s[-1] if rr_s else self._last_rr_s
+        rate = 0 if self._last_rr_s is None else round(60 / self._last_rr_s)
         intervals = tuple(round(one * RR_PER_S) for one in rr_s)
         return HeartRate(min(rate, 0xFF), 3 if self.contact else 2, rr_intervals=intervals or None)

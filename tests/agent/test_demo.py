@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import io
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from rich.text import Text
 
 from agent.broker import find_mosquitto
 from agent.config import load_config
+from agent.demo.bluetooth import virtual_bluetooth
 from agent.demo.display import LiveDisplay
 from agent.demo.play import agent_config, demo_command
 from agent.demo.programme import recorded, scripted
@@ -253,3 +255,15 @@ def test_where_bluetooth_does_not_come_up_the_demo_says_so_and_goes_on_over_mqtt
     said = capsys.readouterr().out
     assert "the glucose sensor goes over MQTT" in said
     assert 'type = "ble"' not in said
+
+
+def test_without_bumble_there_is_no_bluetooth_to_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("firmware_bridge.emulator")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "bumble", None)
+
+    async def scenario() -> None:
+        async with virtual_bluetooth() as bluetooth:
+            assert bluetooth is None
+
+    asyncio.run(scenario())

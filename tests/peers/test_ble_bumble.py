@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import stat
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from bleak.exc import BleakBluetoothNotAvailableError, BleakError, BleakGATTProt
 from agent.ingest.ble_bumble import BumbleBackend, bumble_backend, controller_of
 from firmware_bridge.codecs.bluetooth_heart_rate import HeartRate
 from firmware_bridge.devices import uuid16
-from firmware_bridge.emulator import Air, HeartRateStrap
+from firmware_bridge.emulator import About, Air, HeartRateStrap, Peripheral
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 ADDRESS = "F0:11:22:33:44:01"
@@ -142,6 +143,68 @@ def test_a_connection_that_is_given_up_leaves_the_way_free(run: Run) -> None:
             await strap.come_back()
             async with BleakClient(ADDRESS, backend=backend.client, timeout=3) as client:
                 assert client.is_connected
+        await backend.close()
+
+    run(scenario())
+
+
+class Echo(Peripheral):
+    """Keeps what is written to it, and says it again."""
+
+    SERVICE, VALUE, AGAIN = (f"0badcafe-0000-4000-8000-00000000000{place}" for place in range(3))
+
+    def __init__(self, air: Air) -> None:
+        super().__init__(air, ADDRESS, About("Echo"))
+        self._kept = b""
+        self._again = self.source(self.AGAIN)
+        self._value = self.setting(self.VALUE, lambda: self._kept, self._written)
+
+    def services(self) -> Sequence[Any]:
+        return [self.service(self.SERVICE, self._value, self._again)]
+
+    def _written(self, data: bytes) -> None:
+        self._kept = data
+        self.spawn(self.notify(self._again, data[:MAX_NOTIFIED]))
+
+
+MAX_NOTIFIED = 517 - 3
+
+
+def test_values_of_any_length_are_written_read_and_notified_as_they_are(run: Run) -> None:
+    async def scenario() -> None:
+        air = Air()
+        backend = bumble_backend(air.adapter)
+        heard = Heard()
+        async with Echo(air), BleakClient(ADDRESS, backend=backend.client) as client:
+            await client.start_notify(Echo.AGAIN, heard.came)
+            for length in (0, 1, 20, 21, 243, 244, 245, 511, 512):
+                sent = random.Random(length).randbytes(length)
+                await client.write_gatt_char(Echo.VALUE, sent, response=True)
+                assert bytes(await client.read_gatt_char(Echo.VALUE)) == sent
+                assert await heard.get() == sent
+        await backend.close()
+
+    run(scenario())
+
+
+def test_what_is_asked_of_a_client_that_is_not_connected_is_an_error_and_disconnecting_is_none(run: Run) -> None:
+    async def scenario() -> None:
+        air = Air()
+        backend = bumble_backend(air.adapter)
+        async with HeartRateStrap(air, ADDRESS):
+            client = BleakClient(ADDRESS, backend=backend.client)
+            await client.disconnect()
+            await client.connect()
+            with pytest.raises(BleakError, match="connected already"):
+                await client.connect()
+            await client.start_notify(HEART_RATE, lambda *_: None)
+            with pytest.raises(BleakError, match="subscribed to already"):
+                await client.start_notify(HEART_RATE, lambda *_: None)
+            await client.disconnect()
+            await client.disconnect()
+            for refused in (client.pair(), client.start_notify(HEART_RATE, print), client.read_gatt_char(BATTERY)):
+                with pytest.raises(BleakError, match=r"(?i)not connected"):
+                    await refused
         await backend.close()
 
     run(scenario())
