@@ -119,14 +119,12 @@ class GlucoseSensor(Peripheral):
     def _store_until_now(self) -> None:
         for index in range(len(self.records), min(self.offset_min // self._interval_min + 1, len(self._mg_dl))):
             mg_dl, before = self._mg_dl[index], self._mg_dl[index - 1] if index else None
-            trend = (
-                None if mg_dl is None or before is None else Sfloat.of(round((mg_dl - before) / self._interval_min, 1))
-            )
+            trend = None
+            if mg_dl is not None and before is not None:
+                trend = Sfloat.of(round((mg_dl - before) / self._interval_min, 1))
             minute = index * self._interval_min
             concentration = Sfloat.of(Special.NAN if mg_dl is None else mg_dl)
-            self.records[minute] = CgmMeasurement(
-                concentration, minute, None if rise is None else Sfloat.of(round(rise, 1)), secured=self._secured
-            )
+            self.records[minute] = CgmMeasurement(concentration, minute, trend, secured=self._secured)
 
     def _now(self) -> CgmStatus:
         calibration = self.calibration
