@@ -8,7 +8,7 @@ delayed, and through half an hour of those goes a line of least squares.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 SLEW_PPM = 500
@@ -23,7 +23,11 @@ WINDOW_NS = 30 * BLOCK_NS
 LEAP_NS = 100_000_000
 """A frame that came this long before it could have been taken: the device's clock leapt ahead, and all starts anew."""
 LEAP_FRAMES = 20
-"""So many frames in a block, and each of them LEAP_NS late or more: the device's clock was set back."""
+"""So many frames in a block, as fast as time passes and each of them LEAP_NS late or more: the clock was set back."""
+UNKNOWN_DRIFT, DRIFT_BLOCKS = 0.02, 5
+"""No clock is worse; until so many blocks tell the drift, it is no leap."""
+STORED_NS = 1_000_000_000
+"""A frame so late that comes after a long silence was stored meanwhile, and tells nothing of the clock."""
 FAR_BACK_NS = 60_000_000_000
 """Frames that late, coming as fast as time passes for STALE_RUN_NS with none on time between: it was set far back."""
 STALE_RUN_NS = 10_000_000_000
@@ -86,6 +90,14 @@ class _Point:
 
 
 @dataclass(frozen=True, slots=True)
+class _Minimum:
+    """The least delayed frame of a block of so many."""
+
+    point: _Point
+    frames: int
+
+
+@dataclass(frozen=True, slots=True)
 class _Line:
     """How far the monotonic clock is ahead of the device's, by the device's time."""
 
@@ -94,13 +106,20 @@ class _Line:
     drift: float = 0.0
 
     @classmethod
-    def through(cls, points: Collection[_Point]) -> _Line:
-        """The line of least squares."""
-        origin_ns = sum(point.device_ns for point in points) // len(points)
-        intercept_ns = sum(point.delay_ns for point in points) // len(points)
-        along = [(point.device_ns - origin_ns, point.delay_ns - intercept_ns) for point in points]
-        drift = sum(x * y for x, y in along) / (sum(x * x for x, _ in along) + _SHRINK_NS2)
-        return cls(origin_ns, intercept_ns, drift)
+    def through(cls, minima: Sequence[_Minimum]) -> _Line:
+        """The line of least squares. The least of n delays is so much better than that of fewer, as n is larger."""
+        first = minima[0].point
+        most = max(minimum.frames for minimum in minima)
+        weighed = [
+            ((one.frames / most) ** 2, one.point.device_ns - first.device_ns, one.point.delay_ns - first.delay_ns)
+            for one in minima
+        ]
+        total = sum(weight for weight, _, _ in weighed)
+        middle = sum(weight * x for weight, x, _ in weighed) / total
+        height = sum(weight * y for weight, _, y in weighed) / total
+        along = sum(weight * (x - middle) * (y - height) for weight, x, y in weighed)
+        across = sum(weight * (x - middle) ** 2 for weight, x, _ in weighed)
+        return cls(first.device_ns + round(middle), first.delay_ns + round(height), along / (across + _SHRINK_NS2))
 
     def delay_ns(self, device_ns: int) -> int:
         return self.intercept_ns + round(self.drift * (device_ns - self.origin_ns))
@@ -112,16 +131,33 @@ class _Block:
 
     began_ns: int = 0
     frames: int = 0
+    timely: int = 0
+    """Of these, the ones that were not late by more than a radio makes them."""
+    first: _Point | None = None
+    last: _Point | None = None
     best: _Point | None = None
     late_ns: int = 0
     """Of the best frame, against the line that held then; below 0, the line was too late."""
 
-    def take(self, point: _Point, late_ns: int) -> None:
-        if self.best is None:
-            self.began_ns = point.monotonic_ns
+    @property
+    def in_step(self) -> bool:
+        """Whether its frames came as fast as time passes."""
+        return self.first is not None and self.last is not None and _in_step(self.first, self.last)
+
+    def take(self, point: _Point, late_ns: int, leap_ns: int) -> None:
+        if self.first is None:
+            self.began_ns, self.first = point.monotonic_ns, point
+        self.last = point
         self.frames += 1
+        self.timely += late_ns <= leap_ns
         if self.best is None or late_ns < self.late_ns:
             self.best, self.late_ns = point, late_ns
+
+
+def _in_step(before: _Point, after: _Point) -> bool:
+    """Whether the one came after the other by as much as the device's clock says; what was stored comes faster."""
+    passed_ns = after.monotonic_ns - before.monotonic_ns
+    return abs(after.device_ns - before.device_ns - passed_ns) < passed_ns // 8
 
 
 class DeviceClock:
@@ -140,11 +176,13 @@ class DeviceClock:
 
     def reset(self) -> None:
         """The device has started anew: what was learned of its clock no longer holds."""
-        self._points: deque[_Point] = deque()
+        self._minima: deque[_Minimum] = deque()
         self._line = _Line()
         self._block = _Block()
         self._newest_ns: int | None = None
         self._stale_since: _Point | None = None
+        self._began_ns = self._blocks = 0
+        self._stored_ns = 1 << 80  # before the first frame nothing can be late
 
     def push(self, device_ns: int, arrival: Arrival) -> int:
         """UTC ns of `device_ns`, which is any count of ns on the device's clock; arrivals come in their order."""
@@ -173,10 +211,18 @@ class DeviceClock:
         if self._block.frames and point.monotonic_ns - self._block.began_ns >= BLOCK_NS:
             self._end_block(point.monotonic_ns)
         late_ns = point.delay_ns - self._line.delay_ns(point.device_ns)
-        if not (self._points or self._block.frames) or late_ns < -LEAP_NS or self._is_set_far_back(point, late_ns):
+        knows_nothing = not (self._minima or self._block.frames) and late_ns < self._stored_ns
+        if knows_nothing or late_ns < -self._leap_ns(point) or self._is_set_far_back(point, late_ns):
             self.reset()
             self._line, late_ns = _Line(point.device_ns, point.delay_ns), 0
-        self._block.take(point, late_ns)
+            self._began_ns, self._stored_ns = point.monotonic_ns, STORED_NS
+        self._block.take(point, late_ns, self._leap_ns(point))
+
+    def _leap_ns(self, point: _Point) -> int:
+        """How much too early, or all frames of a block too late, they may come."""
+        if self._blocks >= DRIFT_BLOCKS:
+            return LEAP_NS
+        return LEAP_NS + round(UNKNOWN_DRIFT * (point.monotonic_ns - self._began_ns))
 
     def _is_set_far_back(self, point: _Point, late_ns: int) -> bool:
         """Whether the device's clock must have been set: frames stored while out of reach come faster than time."""
@@ -191,15 +237,19 @@ class DeviceClock:
         if passed_ns < STALE_RUN_NS:
             return False
         self._stale_since = point
-        return abs(point.device_ns - since.device_ns - passed_ns) < passed_ns // 8
+        return _in_step(since, point)
 
     def _end_block(self, monotonic_ns: int) -> None:
-        if self._block.late_ns > LEAP_NS and self._block.frames >= LEAP_FRAMES:
-            self._points.clear()
-        if self._block.best is not None:
-            self._points.append(self._block.best)
-        while self._points and monotonic_ns - self._points[0].monotonic_ns > WINDOW_NS:
-            self._points.popleft()
+        best = self._block.best
+        if best is not None and self._block.late_ns <= self._leap_ns(best):
+            self._minima.append(_Minimum(best, max(1, self._block.timely)))
+            self._blocks += 1
+        elif best is not None and self._block.frames >= LEAP_FRAMES and self._block.in_step:
+            self._minima.clear()
+            self._minima.append(_Minimum(best, self._block.frames))
+            self._began_ns, self._blocks = best.monotonic_ns, 1
+        while self._minima and monotonic_ns - self._minima[0].point.monotonic_ns > WINDOW_NS:
+            self._minima.popleft()
         self._block = _Block()
-        if self._points:
-            self._line = _Line.through(self._points)
+        if self._minima:
+            self._line = _Line.through(self._minima)

@@ -102,6 +102,33 @@ def test_frames_stored_while_out_of_reach_keep_their_time_and_do_not_disturb_wha
         assert abs(clock.push(device, at(came)) - NOON - true) < 10 * MS
 
 
+@pytest.mark.parametrize("away_min", [2, 20, 45])
+@pytest.mark.parametrize("times_as_fast", [4, 40])
+def test_a_device_that_sends_what_it_stored_is_not_taken_for_one_whose_clock_was_set(
+    away_min: int, times_as_fast: int
+) -> None:
+    clock, began = DeviceClock(), 3600 * S
+    back, caught_up = began + away_min * 60 * S, began + away_min * 60 * S * (1 + times_as_fast) // times_as_fast
+    for device, true, came in frames(3 * 3600):
+        if began < true <= back:
+            came = back + (true - began) // times_as_fast  # noqa: PLW2901
+        elif back < true <= caught_up:
+            came = max(came, caught_up)  # noqa: PLW2901
+        utc = clock.push(EPOCHS["2019"] + device, at(came))
+        assert utc <= NOON + came
+        if true > 300 * S:
+            assert abs(utc - NOON - true) < 25 * MS
+
+
+@pytest.mark.parametrize("ppm", [-5000, -1000, -200, 200, 1000, 5000])
+def test_a_poor_clock_is_learned_too(ppm: float) -> None:
+    clock = DeviceClock()
+    for device, true, came in frames(3600, ppm=ppm):
+        utc = clock.push(device, at(came))
+        if true > 900 * S:
+            assert abs(utc - NOON - true) < 15 * MS
+
+
 def test_a_frame_sent_again_comes_before_the_newer_ones() -> None:
     clock = DeviceClock()
     times = {device: clock.push(device, at(came)) for device, _, came in frames(300)}
