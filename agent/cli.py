@@ -138,6 +138,17 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 (one line an option)
     alerts.add_argument("--json", action="store_true")
     alerts.set_defaults(call=_alerts)
 
+    export = commands.add_parser("export", help="one person's history in a form that other systems read")
+    export.add_argument("form", choices=("fhir",), help="a FHIR R4B bundle; needs the extra [fhir]")
+    export.add_argument("patient", metavar="PATIENT", help="the pseudonym")
+    export.add_argument("--from", dest="first", type=_date, metavar="DATE", help="the first day (default: all)")
+    export.add_argument("--to", dest="last", type=_date, metavar="DATE", help="the last day (default: all)")
+    origin = export.add_mutually_exclusive_group()
+    origin.add_argument("--config", type=Path, help="whose state folder and time zone count")
+    origin.add_argument("--state", type=Path, metavar="DIR", help="the state folder")
+    export.add_argument("--out", type=Path, metavar="FILE.json", help="default: fhir-PATIENT.json, here")
+    export.set_defaults(call=_export)
+
     personal = commands.add_parser("personal", help="what was learned of a person's glucose, and back to before")
     personal.add_argument("patient", metavar="PATIENT", help="the pseudonym")
     personal.add_argument("action", nargs="?", choices=("show", "rollback"), default="show")
@@ -285,6 +296,12 @@ def _alerts(args: argparse.Namespace) -> int:
     from agent.alerts.command import alerts_command
 
     return alerts_command(args)
+
+
+def _export(args: argparse.Namespace) -> int:
+    from agent.fhir import export_command
+
+    return export_command(args)
 
 
 def _personal(args: argparse.Namespace) -> int:

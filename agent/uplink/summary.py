@@ -48,6 +48,7 @@ class SummaryAlarm(Model):
     acknowledged_by: str | None = None
     paused_until: str | None = Field(default=None, description="somebody asked not to hear it until then")
     escalation: int = Field(default=0, description="how often it was said again because nobody acknowledged it")
+    drill: bool = Field(default=False, description="not real: somebody tries whether it is heard")
 
 
 class SummaryMessage(Model):
@@ -198,6 +199,7 @@ def _change(alarms: dict[str, SummaryAlarm], event: AlertEvent) -> None:
             acknowledged_by=attended.acknowledged.by if attended.acknowledged is not None else None,
             paused_until=rfc3339(attended.paused.at_ns) if attended.paused is not None else None,
             escalation=attended.escalation,
+            drill=event.drill,
         )
 
 

@@ -180,3 +180,8 @@ def test_one_that_is_over_but_latched_is_listed_and_turns_nothing_on() -> None:
     assert [(alarm.rule, alarm.state) for alarm in said.alarms] == [("low", State.ACTIVE), ("asystole", State.LATCHED)]
     assert (said.highest, said.families["heart"], said.families["urgent"]) == (Priority.MEDIUM, "off", "off")
     assert after(event("asystole"), over, attended(event("asystole", Phase.UPDATE), State.INACTIVE)).alarms == []
+
+
+def test_a_drill_turns_on_what_a_real_one_would_and_says_what_it_is() -> None:
+    said = after(replace(event("asystole"), drill=True))
+    assert (said.families["urgent"], said.alarms[0].drill) == ("on", True)
