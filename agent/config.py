@@ -116,6 +116,7 @@ class PatientConfig:
     limits: Limits = field(default_factory=Limits)
     glucose: GlucoseSettings = field(default_factory=GlucoseSettings)
     alarms_per_day: float = 24.0
+    context_file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,7 +351,8 @@ class _Reader:
             limits = read_limits(self._read, item.get("limit", []), (*path, "limit"), self._local)
             if table is not None:
                 glucose = _glucose_settings(table, sources)
-                patients.append(PatientConfig(table.id, sources, limits, glucose, table.alarms_per_day))
+                file = self._read.path(table.context_file, (*path, "context_file")) if table.context_file else None
+                patients.append(PatientConfig(table.id, sources, limits, glucose, table.alarms_per_day, file))
         return tuple(patients)
 
 

@@ -21,6 +21,7 @@ from agent.config_schema import (
 )
 from agent.config_source_schema import SOURCES
 from agent.config_uplink import HomeAssistantTable, WebhookTable
+from agent.patient_context import ContextTable
 
 _INTRODUCTION = """\
 # The config
@@ -32,7 +33,7 @@ Whole examples: [one person](../examples/one-person.toml), [a ward](../examples/
 [wearables over Bluetooth](../examples/wearables.toml).
 
 This page is written by `python -m agent.config_page`; change the descriptions in `agent/config_schema.py`,
-`agent/config_source_schema.py`, `agent/config_limit_schema.py` and `agent/config_uplink.py`.
+`agent/config_source_schema.py`, `agent/config_limit_schema.py`, `agent/config_uplink.py` and `agent/patient_context.py`.
 """
 
 _SIMPLE = {datetime: "date and time", str: "text", int: "whole number", float: "number", bool: "true or false"}
@@ -51,6 +52,7 @@ def config_page() -> str:
         "[recorder]": RecorderTable,
         "[home_assistant]": HomeAssistantTable,
         "[webhook]": WebhookTable,
+        "context_file": ContextTable,
     }
     parts += [_section(name, table) for name, table in rest.items()]
     return "\n".join(parts)

@@ -172,6 +172,12 @@ class PatientTable(Table):
         title="False alerts of an urgent low soon",
         description="How many false alerts of `urgent_low_soon` a day this person bears.",
     )
+    context_file: FileName | None = Field(
+        None,
+        title="File about the person",
+        description="TOML (see below) or a FHIR Bundle (`.json`) with age, what is known and a clinician's limits. "
+        "Read at the start; one that is refused is told, and the last good one holds.",
+    )
     alarms_per_day: float = Field(
         24.0,
         ge=0,

@@ -10,7 +10,7 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 
@@ -39,17 +39,15 @@ from agent.ingest.decoder import StreamConfig
 from agent.ingest.device_status import DeviceSource
 from agent.ingest.mqtt import MqttSource
 from agent.ingest.nightscout import NightscoutSource, Site
-from agent.ingest.replay import EPOCH_NS, RecordStream, ReplaySource, record_chunks
+from agent.ingest.replay import EPOCH_NS, ReplaySource, record_chunks
 from agent.ingest.serial import SerialSource
 from agent.ingest.source import Delivery, Source
-from agent.ingest.wfdb import read_header
 from agent.live_models import live_models, model_alarms
 from agent.logs import configure_logging
 from agent.mqtt import MqttConnection, Will
-from agent.patient import Person
+from agent.persons import persons, record_of
 from agent.recorder.recorder import Recorder
 from agent.recorder.ring import RECORDINGS, Ring
-from agent.replay import ecg_of
 from agent.standing import Standing, StandingAlarms
 from agent.uplink import discovery, outbox_file
 from agent.uplink.discovery import Discovery
@@ -88,7 +86,7 @@ class Supervisor:
         self._streams = {place: StreamConfig(*expected) for place, expected in streams(config).items()}
         config.agent.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         models, self._packs = live_models(config.agent.state_dir, config.agent.runtime, time.time_ns)
-        self._persons = _persons(config, self._streams)
+        self._persons, self._refused = persons(config, self._streams)
         outbox = Outbox(
             config.agent.state_dir / outbox_file.FILE_NAME,
             config.outbox.max_mb << 20,
@@ -229,7 +227,7 @@ class Supervisor:
     def _replay(self, patient: str, source: WfdbSource) -> ReplaySource:
         """A recording as a sensor: as if it began now, where the clock counts."""
         t0_ns = time.time_ns() if self._wall else EPOCH_NS
-        chunks = record_chunks(source.path, _record(patient, source), t0_ns=t0_ns)
+        chunks = record_chunks(source.path, record_of(patient, source), t0_ns=t0_ns)
         return ReplaySource(chunks, speed=source.speed or None)
 
     def stop(self) -> None:
@@ -339,18 +337,6 @@ def _connection(
     )
 
 
-def _persons(config: Config, expected: Mapping[tuple[str, str], StreamConfig]) -> list[Person]:
-    """Everybody to be watched, with the streams that are theirs."""
-    persons = []
-    for patient in config.patients:
-        belonging = [one.stream for one in expected.values() if one.stream.patient == patient.id]
-        belonging += [
-            _record(patient.id, source).stream for source in patient.sources if isinstance(source, WfdbSource)
-        ]
-        persons.append(Person(patient.id, tuple(belonging), patient.limits, patient.glucose))
-    return persons
-
-
 def _recorder(config: Config, engine: Engine, models: Models) -> Recorder | None:
     kept = config.recorder
     if not kept.enabled:
@@ -364,11 +350,6 @@ def _wearables(patient: PatientConfig) -> tuple[str, ...]:
     devices = [source.device for source in patient.sources if isinstance(source, BleConfig)]
     devices += [source.stream.device for source in patient.sources if isinstance(source, SerialConfig)]
     return tuple(dict.fromkeys(devices))
-
-
-def _record(patient: str, source: WfdbSource) -> RecordStream:
-    """The ECG of a recording; the config has made sure that the file is there."""
-    return ecg_of(read_header(source.path), patient, device=source.path.name)
 
 
 def _send_unsaved(uplink: MqttConnection, unsaved: Sequence[Outgoing], sent: set[int]) -> None:

@@ -40,6 +40,7 @@ TECHNICAL: dict[str, Priority] = {
     "model_missing": Priority.MEDIUM,
     "model_runtime": Priority.LOW,
     "cgm_doubt": Priority.MEDIUM,
+    "context_refused": Priority.LOW,
     "webhook": Priority.MEDIUM,
     "bluetooth": Priority.MEDIUM,
     "serial_port": Priority.MEDIUM,
