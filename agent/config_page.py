@@ -33,7 +33,7 @@ Whole examples: [one person](../examples/one-person.toml), [a ward](../examples/
 [wearables over Bluetooth](../examples/wearables.toml).
 
 This page is written by `python -m agent.config_page`; change the descriptions in `agent/config_schema.py`,
-`agent/config_source_schema.py`, `agent/config_limit_schema.py`, `agent/config_uplink.py` and `agent/patient_context.py`.
+`agent/config_source_schema.py`, `agent/config_limit_schema.py`, `agent/config_uplink.py`, `agent/patient_context.py`.
 """
 
 _SIMPLE = {datetime: "date and time", str: "text", int: "whole number", float: "number", bool: "true or false"}

@@ -12,7 +12,7 @@ import os
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -49,15 +49,15 @@ class ContextTable(Table):
         title="Age",
         description="Under 1: tachycardia above 220/min; under 13: above 180/min; both: bradycardia below 60/min.",
     )
-    known: list[Annotated[Known, Field()]] = Field(
-        default_factory=list,
+    known: list[Known] | None = Field(
+        None,
         title="Known",
         description='"atrial_fibrillation": said only after 10 min of it. "long_qt": three ventricular beats in a row '
         'are a run. "athlete": bradycardia below 35/min. "pacemaker": changes no limit; its spikes may pass for beats '
         "and hide a standstill.",
     )
-    limit: list[dict[str, Any]] = Field(
-        default_factory=list,
+    limit: list[dict[str, Any]] | None = Field(
+        None,
         title="Limits by the clinician",
         description="As [[patient.limit]] of the config, before which they go.",
     )
@@ -109,7 +109,7 @@ def read_context(path: Path, local: LocalTime, today: date) -> PatientContext:
     data, lines = parse_toml(content, str(path))
     read = TableReader(path, lines)
     table = read.table(ContextTable, data, ())
-    limits = read_limits(read, table.limit if table else [], ("limit",), local)
+    limits = read_limits(read, (table.limit if table else None) or [], ("limit",), local)
     if limits.hours:
         read.fault(("limit",), "has hours", "limits by time of day are the config's: [[patient.limit]]")
     if read.faults or table is None:
@@ -117,7 +117,7 @@ def read_context(path: Path, local: LocalTime, today: date) -> PatientContext:
     written = tuple(
         (name, float(getattr(limits, name))) for name in DEFAULTS if getattr(limits, name) != DEFAULTS[name]
     )
-    return PatientContext(table.age_years, tuple(table.known), written, tuple(sorted(limits.disabled)))
+    return PatientContext(table.age_years, tuple(table.known or ()), written, tuple(sorted(limits.disabled)))
 
 
 class LastGood:
