@@ -19,6 +19,7 @@ from serial_device import SerialDevice, frames_of
 from agent.config_serial import SerialConfig
 from agent.ingest import serial as serial_source
 from agent.ingest import serial_port
+from agent.ingest.ble import open_descriptors
 from agent.ingest.decoder import Decoder, StreamConfig
 from agent.ingest.device_status import DeviceStatus
 from agent.ingest.serial import SerialSource
@@ -385,6 +386,43 @@ def test_gibberish_asks_about_the_speed(tmp_path: Path) -> None:
             await device.send(*frames_of(signal(ECG, 1)))
             await heard.until(lambda h: len(h.chunks) == 5)
             assert heard.status.trouble == ""
+
+    at_once(scenario())
+
+
+def test_a_cable_with_a_loose_contact_leaks_no_descriptor(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with plugged(tmp_path / "port") as (device, heard):
+            before = open_descriptors()
+            for opening in range(2, 32):
+                device.pull_out()
+                device.plug_in()
+                await heard.until(lambda h, n=opening: h.status.counts["openings"] == n)
+                await device.send(*frames_of(signal(ECG, 0.2), boot_id=opening))
+                await heard.until(lambda h, n=opening: len(h.chunks) == n - 1)
+            assert open_descriptors() == before
+
+    at_once(scenario())
+
+
+def test_every_malformed_line_is_counted_and_none_does_harm(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        rng, sent = random.Random(8), signal(ECG, 40)
+        lines = [to_line(frame) for frame in frames_of(sent)]
+        damaged = 0
+        async with plugged(tmp_path / "port") as (device, heard):
+            for line in lines:
+                for _ in range(500):
+                    spoilt = bytearray(line[: rng.randrange(2, len(line) - 1)].replace(b"\0", b"x"))
+                    spoilt[rng.randrange(len(spoilt))] = rng.randrange(1, 256)
+                    await device.write(spoilt + b"\0")
+                    damaged += 1
+                await device.write(line)
+            await heard.until(lambda h: len(h.chunks) == len(sent))
+            counts = heard.status.counts
+            assert counts["malformed"] + counts["torn at opening"] == damaged == 100_000
+            assert same(heard.chunks, sent)
+            assert "faults" not in counts
 
     at_once(scenario())
 
