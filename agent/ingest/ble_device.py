@@ -14,7 +14,7 @@ from agent.ingest.ble_adapter import Adapter
 from agent.ingest.ble_errors import RadioError
 from agent.ingest.ble_link import DISCONNECT_S, BleLink
 from agent.ingest.ble_pacing import Backoff
-from agent.ingest.ble_pairing import PairingWindow
+from agent.ingest.ble_pairing import BondDoubt, PairingWindow, PerhapsUnpairedError
 from agent.ingest.ble_radio import Sighting, at_most
 from agent.ingest.ble_watchdog import Watchdog
 from agent.ingest.device_status import DeviceStatus
@@ -31,8 +31,6 @@ START_S = 60.0
 GOODBYE_S = 2.0
 GARBLED = 3
 """So often in a row, and somebody has to see to it: once may be the air."""
-UNANSWERED = 2
-"""So often in a row no answer at the beginning, and a device that is not paired may want to be."""
 FRESH_S = 10.0
 """A device that was heard longer ago may have gone again."""
 FIND_AGAIN_S = 30.0
@@ -74,10 +72,11 @@ class BleDevice:
         self._sends_since_s: float | None = None
         self._has_sent = False
         """Whether anything came over the link that there is, or was last."""
+        self._doubt = BondDoubt()
+        self._was_connected = False
+        """Whether the last attempt to connect to it worked."""
         self._garbled = 0
         """Times in a row that it refused something, or answered with something else, without saying why."""
-        self._unanswered = 0
-        """Times that it has not begun to send because it did not answer, since it last did."""
         self._failure = ""
         """The last one since it worked: what comes again and again is logged once."""
         self._forgot_s: float | None = None
@@ -137,14 +136,17 @@ class BleDevice:
             try:
                 await self._connect(sighting)
             except LinkError as error:
-                await self._forget_where_of_use(error, sighting)
-                raise
+                may_pair = self.window.is_open(_now_s())
+                judged = self._doubt.failed(error, sighting.bonded, may_pair=may_pair, connected=self._was_connected)
+                await self._forget_where_of_use(judged, sighting)
+                raise judged from error
 
     async def _connect(self, sighting: Sighting) -> None:
         lost = asyncio.Event()
-        self.is_linked = True
+        self.is_linked, self._was_connected = True, False
         try:
             client = await self.adapter.connect(sighting, lost.set)
+            self._was_connected = True
             self.account.count("connections")
             try:
                 await self._converse(BleLink(client, self._arrival, self._notified, lost), sighting)
@@ -165,10 +167,11 @@ class BleDevice:
             await self._pair(link)
         try:
             async with asyncio.timeout(START_S):
-                await self._begin(link, sighting)
+                await self._begin(link)
         except TimeoutError:
             raise LinkError("timeout", f"it did not begin to send in {START_S:.0f} s") from None
         self._forgot_s, self._failure, self._garbled = None, "", 0
+        self._doubt.worked()
         self._watchdog = Watchdog(self.config.streams, _now_s())
         self._sends_since_s = _now_s()
         self.account.sends(_now_s())
@@ -181,27 +184,19 @@ class BleDevice:
             raise
         log.warning("%s: %s", self.config.device, ended)
 
-    async def _begin(self, link: BleLink, sighting: Sighting) -> None:
+    async def _begin(self, link: BleLink) -> None:
         """Make it send; pair with it where it asks for that and may be paired."""
         try:
             await self._session.start(link)
         except LinkError as error:
-            self._unanswered += error.fault == "timeout"
-            if self._seems_to_want_a_bond(sighting):
-                raise LinkError("bond", str(error)) from error
             if error.fault != "bond" or not self.window.is_open(_now_s()):
                 raise
             await self._pair(link)
             await self._session.start(link)
-        self._unanswered = 0
 
     async def _pair(self, link: BleLink) -> None:
         self.account.say("connecting", _now_s(), "is being paired")
         await link.pair()
-
-    def _seems_to_want_a_bond(self, sighting: Sighting) -> bool:
-        """BlueZ waits for ever for a pairing that nobody allows, and does not say so."""
-        return self._unanswered >= UNANSWERED and sighting.bonded is False and not self.window.is_open(_now_s())
 
     async def _stay(self, link: BleLink) -> str:
         """Listen; returns why that ended."""
@@ -257,7 +252,8 @@ class BleDevice:
 
     async def _forget_where_of_use(self, error: LinkError, sighting: Sighting) -> None:
         """Services cached before an update of its firmware are forgotten now and then, a bond that it has lost too."""
-        lost_bond = error.fault == "bond" and sighting.bonded is not False
+        certain = error.fault == "bond" and not isinstance(error, PerhapsUnpairedError)
+        lost_bond = certain and sighting.bonded is not False
         stale = error.fault == "missing" and self._may_forget()
         if not stale and not lost_bond:
             return
@@ -305,7 +301,7 @@ class BleDevice:
         self._failure = str(error)
         self._garbled = self._garbled + 1 if isinstance(error, DecodeError) or fault == "refused" else 0
         if fault == "bond":
-            guess = "it does not answer; perhaps " if self._unanswered else ""
+            guess = "it does not answer; perhaps " if isinstance(error, PerhapsUnpairedError) else ""
             self.account.refused(guess + self.window.words(_now_s()), _now_s())
         elif isinstance(error, DeviceRefusedError) or fault == "missing" or self._garbled >= GARBLED:
             self.account.refused(str(error), _now_s())

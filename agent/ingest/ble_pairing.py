@@ -9,6 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from firmware_bridge.devices import LinkError
+
 if TYPE_CHECKING:
     from dbus_fast import Message
     from dbus_fast.aio import MessageBus
@@ -42,6 +44,43 @@ class PairingWindow:
             "it has to be paired (anew): put it into pairing mode and restart the agent, "
             f"which then may pair for {self.length_s / 60:.0f} min"
         )
+
+
+class PerhapsUnpairedError(LinkError):
+    """It looks as if there were no bond with it, or no more; that is a guess."""
+
+
+FRUITLESS, FRUITLESS_SAID = 5, 2
+"""So often, and a device that is paired may have forgotten that; less often where the error points to it."""
+_ACCESS_DENIED = ("le-connection-unknown", "permission denied")
+"""What BlueZ makes of an encryption that the device refuses."""
+UNANSWERED = 2
+"""So often in a row no answer once connected, and a device that is not paired may want to be."""
+
+
+class BondDoubt:
+    """What failures of one device say of its bond, about which BlueZ is silent: it waits, or the link breaks."""
+
+    def __init__(self) -> None:
+        self._fruitless = 0
+        self._unanswered = 0
+
+    def worked(self) -> None:
+        """It sends: there is no doubt."""
+        self._fruitless = self._unanswered = 0
+
+    def failed(self, error: LinkError, bonded: bool | None, *, may_pair: bool, connected: bool) -> LinkError:
+        """What an error means. `bonded`: as BlueZ has it; `connected`: whether it came after the connection stood."""
+        if bonded and error.fault in {"lost", "timeout"}:
+            self._fruitless += 1
+            if any(words in str(error).lower() for words in _ACCESS_DENIED) and self._fruitless >= FRUITLESS_SAID:
+                return LinkError("bond", str(error))
+            return PerhapsUnpairedError("bond", str(error)) if self._fruitless >= FRUITLESS else error
+        # With nobody there who may allow a pairing, BlueZ waits for it without a word.
+        if bonded is False and connected and error.fault == "timeout" and not may_pair:
+            self._unanswered += 1
+            return PerhapsUnpairedError("bond", str(error)) if self._unanswered >= UNANSWERED else error
+        return error
 
 
 @dataclass(frozen=True, slots=True)

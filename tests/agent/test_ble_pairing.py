@@ -16,7 +16,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.ingest.ble_errors import RadioError, link_error, radio_error
-from agent.ingest.ble_pairing import AGENT, PATH, PairingAgent, PairingRules, PairingWindow
+from agent.ingest.ble_pairing import (
+    AGENT,
+    PATH,
+    BondDoubt,
+    PairingAgent,
+    PairingRules,
+    PairingWindow,
+    PerhapsUnpairedError,
+)
+from firmware_bridge.devices import LinkError
 
 OURS, SHOWS = "F0:11:22:33:44:01", "F0:11:22:33:44:02"
 RULES = PairingRules({SHOWS: 12_345}.get, {OURS, SHOWS}.__contains__)
@@ -71,6 +80,39 @@ def test_a_window_closes() -> None:
     assert "within 1 min" in window.words(110.0)
     assert "restart the agent, which then may pair for 1 min" in window.words(160.0)
     assert "not allowed here" in PairingWindow(0.0, 0.0).words(0.0)
+
+
+def test_a_known_device_that_cannot_be_connected_to_may_have_lost_its_bond() -> None:
+    doubt = BondDoubt()
+    lost = LinkError("lost", "the connection: [org.bluez.Error.Failed] le-connection-abort-by-local")
+    faults = [doubt.failed(lost, True, may_pair=True, connected=False) for _ in range(5)]
+    assert [isinstance(fault, PerhapsUnpairedError) for fault in faults] == [False] * 4 + [True]
+    doubt.worked()
+    assert doubt.failed(lost, True, may_pair=True, connected=False) is lost
+
+
+def test_where_the_error_points_to_it_a_bond_is_lost_for_certain() -> None:
+    doubt = BondDoubt()
+    denied = LinkError("lost", "the connection: [org.bluez.Error.Failed] le-connection-unknown")
+    assert doubt.failed(denied, True, may_pair=True, connected=False) is denied
+    again = doubt.failed(denied, True, may_pair=True, connected=False)
+    assert (again.fault, isinstance(again, PerhapsUnpairedError)) == ("bond", False)
+
+
+@pytest.mark.parametrize(
+    ("bonded", "may_pair", "connected"), [(None, False, True), (False, True, True), (False, False, False)]
+)
+def test_silence_says_nothing_of_a_bond_where_it_may_have_other_reasons(
+    bonded: bool | None, may_pair: bool, connected: bool
+) -> None:
+    doubt, silent = BondDoubt(), LinkError("timeout", "no answer in 10 s")
+    assert {doubt.failed(silent, bonded, may_pair=may_pair, connected=connected) for _ in range(9)} == {silent}
+
+
+def test_silence_once_connected_may_be_a_device_that_wants_to_be_paired() -> None:
+    doubt, silent = BondDoubt(), LinkError("timeout", "no answer in 10 s")
+    assert doubt.failed(silent, False, may_pair=False, connected=True) is silent
+    assert isinstance(doubt.failed(silent, False, may_pair=False, connected=True), PerhapsUnpairedError)
 
 
 @pytest.mark.parametrize(
