@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -35,6 +37,13 @@ def test_port_kind_and_rate_are_enough() -> None:
     assert (source.port, source.baud, source.stream_id) == ("/dev/serial/by-id/usb-strap", 115200, 0)
     assert (source.stream.key, source.stream.rate_hz, source.stream.unit) == ("p1/serial/ecg", 250.0, "mV")
     assert streams(config) == {("serial", "ecg"): (source.stream, "cbor")}
+
+
+def test_the_lines_of_the_documentation_are_a_config() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "serial.md").read_text("utf-8")
+    (lines,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    (source,) = sources(read(f'[agent]\nid = "a"\n[[patient]]\nid = "p1"\n{dedent(lines)}'))
+    assert (source.stream_id, source.stream.kind, source.stream.rate_hz) == (3, "ecg", 250.0)
 
 
 def test_streams_of_one_port_may_be_several_patients() -> None:
