@@ -1,7 +1,7 @@
 """Wear what you do not have: `python -m firmware_bridge.emulator polar-h10 cgm` lets the agent find them.
 
 It lends a Bluetooth controller, made of software, at a TCP port of this machine; the agent takes it with
-VAGUS_BLUETOOTH=bumble:tcp-client:127.0.0.1:PORT.
+VAGUS_BLUETOOTH=bumble:tcp-client:127.0.0.1:PORT. What is typed goes wrong: "polar-h10 away", "cgm battery 12".
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +31,7 @@ from firmware_bridge.emulator import (
     Thermometer,
     at_rate,
 )
+from firmware_bridge.emulator.commands import obey
 from firmware_bridge.emulator.device_time import NS_PER_S
 
 PORT = 9000
@@ -74,25 +75,46 @@ KINDS: dict[str, Callable[[Air, str], Peripheral]] = {
 async def wear(kinds: list[str], ecg: Path | None, port: int) -> None:
     """Switch them on, until interrupted. Raises OSError or ValueError where the port or the file cannot be had."""
     air = Air()
+    worn: dict[str, Peripheral] = {}
     async with contextlib.AsyncExitStack() as stack:
-        for place, kind in enumerate(kinds):
+        for place, kind in enumerate(dict.fromkeys(kinds)):
             address = f"C6:6C:75:63:6F:{place:02X}"
             if kind == "polar-h10" and ecg is not None:
                 device: Peripheral = PolarH10(air, address, ecg_uv=Repeated(np.loadtxt(ecg)))
             else:
                 device = KINDS[kind](air, address)
-            await stack.enter_async_context(device)
+            worn[kind] = await stack.enter_async_context(device)
             sys.stdout.write(f'{device.about.name}: profile = "{kind}", address = "{address}"\n')
         chosen = await stack.enter_async_context(air.serve(port=port))
         sys.stdout.write(f"\nexport VAGUS_BLUETOOTH=bumble:tcp-client:127.0.0.1:{chosen}\nvagus scan\n")
         sys.stdout.flush()
+        await _listen(worn)
         await asyncio.Event().wait()
+
+
+async def _listen(worn: Mapping[str, Peripheral]) -> None:
+    """Do what is typed, until nobody types any more."""
+    typed = asyncio.StreamReader()
+    try:
+        await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(typed), sys.stdin)
+    except ValueError:  # a file, or nothing: nobody types
+        return
+    while line := (await typed.readline()).decode(errors="replace"):
+        kind, _, command = line.strip().partition(" ")
+        try:
+            words = await obey(worn[kind], command)
+        except KeyError:
+            words = f"one of {', '.join(worn)}, and what is to become of it"
+        except ValueError as error:
+            words = str(error)
+        sys.stdout.write(f"{kind}: {words}\n")
+        sys.stdout.flush()
 
 
 def main() -> int:
     """0 when it was interrupted, 1 when it could not begin."""
     parser = argparse.ArgumentParser(prog="python -m firmware_bridge.emulator", description=__doc__)
-    parser.add_argument("kinds", nargs="+", choices=list(KINDS), metavar="KIND", help=", ".join(KINDS))
+    parser.add_argument("kinds", nargs="+", choices=list(KINDS), metavar="KIND", help=", ".join(KINDS) + "; each once")
     parser.add_argument(
         "--ecg", type=Path, metavar="FILE", help=f"what a polar-h10 plays: µV at {ECG_HZ} Hz, one a line"
     )

@@ -70,6 +70,6 @@ class Faults:
         if self._random.random() < 0.5:
             return frame[: self._random.randrange(len(frame))]
         broken = bytearray(frame)
-        for _ in range(self._random.randint(1, 4)):
-            broken[self._random.randrange(len(broken))] ^= 1 << self._random.randrange(8)
+        for bit in self._random.sample(range(8 * len(frame)), self._random.randint(1, 4)):
+            broken[bit // 8] ^= 1 << bit % 8
         return bytes(broken)

@@ -40,6 +40,7 @@ from firmware_bridge.emulator import (
     at_rate,
 )
 from firmware_bridge.emulator.__main__ import KINDS
+from firmware_bridge.emulator.commands import COMMANDS, obey
 from tests.peers.ble_house import EPOCH_NS, LoopTime, fly, house, wearable
 
 ADDRESS = "F0:11:22:33:44:01"
@@ -211,21 +212,50 @@ def test_our_own_firmware_has_another_boot_id_after_a_restart() -> None:
     fly(scenario())
 
 
+@pytest.mark.parametrize("command", [*COMMANDS, "battery 12"])
+def test_whatever_is_done_to_a_wearable_and_undone_it_sends_again(command: str) -> None:
+    async def scenario() -> None:
+        air = Air()
+        async with own(air) as device, house(air, wearable("vagus-firmware", ADDRESS)) as inside:
+            await inside.until(lambda one: len(one.chunks()) > 5)
+            assert await obey(device, command)
+            await asyncio.sleep(3)
+            await obey(device, "well")
+            await obey(device, "back")
+            count = len(inside.chunks())
+            await inside.until(lambda one: len(one.chunks()) > count + 5)
+            if command == "battery 12":
+                assert inside.status().battery_percent == 12
+            with pytest.raises(ValueError, match="one of away"):
+                await obey(device, f"{command} at once")
+
+    fly(scenario())
+
+
 def test_virtual_wearables_can_be_worn_without_the_demo() -> None:
     command = [sys.executable, "-m", "firmware_bridge.emulator", *KINDS, "--port", "0"]
 
     async def scenario() -> None:
-        program = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+        pipe = asyncio.subprocess.PIPE
+        program = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
         try:
             assert program.stdout is not None
-            lines = [(await program.stdout.readline()).decode() for _ in range(len(KINDS) + 2)]
-            controller = controller_of(lines[-1].strip().partition("=")[2])
+            assert program.stdin is not None
+            lines = [(await program.stdout.readline()).decode() for _ in range(len(KINDS) + 3)]
+            controller = controller_of(lines[-2].strip().partition("=")[2])
             backend = bumble_backend(controller)
             found = await BleakScanner.discover(1.0, backend=backend.scanner)
+            program.stdin.write(b"cgm away\ncgm dance\nflute away\n")
+            said = [(await program.stdout.readline()).decode() for _ in range(3)]
+            assert said[0] == "cgm: out of range\n"
+            assert said[1].startswith("cgm: one of away, back")
+            assert said[2].startswith("flute: one of polar-h10")
+            left = await BleakScanner.discover(1.0, backend=backend.scanner)
             await backend.close()
         finally:
             program.terminate()
             await program.wait()
         assert {device.address for device in found} == {line.split('"')[3] for line in lines[: len(KINDS)]}
+        assert {device.name for device in found} - {device.name for device in left} == {"CGM 0815"}
 
     asyncio.run(asyncio.wait_for(scenario(), 30))
