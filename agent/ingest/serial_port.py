@@ -72,27 +72,27 @@ class SerialPort:
         return self._words if self._state == "refused" else ""
 
     def status(self, now_s: float) -> list[DeviceStatus]:
-        """Of each device; `now_s` is the event loop's time."""
-        state, words = self._state, self._words
-        if self._visit is not None and self._visit.frames:
+        """Of each device; `now_s` is the event loop's time. May be called from another thread."""
+        visit, state, words = self._visit, self._state, self._words
+        if visit is not None and visit.frames:
             state, words = "connected", "it sends"
         return [
-            DeviceStatus(*one, state, words, trouble=self._trouble(one, now_s), counts=dict(self._counts))
+            DeviceStatus(*one, state, words, trouble=self._trouble(one, visit, now_s), counts=dict(self._counts))
             for one in self.devices
         ]
 
-    def _trouble(self, device: tuple[str, str], now_s: float) -> str:
-        if self._is_gibberish or (self._visit is not None and self._visit.is_gibberish):
+    def _trouble(self, device: tuple[str, str], visit: _Visit | None, now_s: float) -> str:
+        if self._is_gibberish or (visit is not None and visit.is_gibberish):
             return f"what comes by {self._pattern} cannot be read: is {self._baud} the baud that its firmware has?"
-        if self._visit is None or not self._visit.frames:
+        if visit is None or not visit.frames:
             return ""
         own = {number for number, one in self._streams.items() if (one.patient, one.device) == device}
-        refused = [why for number, why in self._visit.refused.items() if number in own]
-        silent = [self._streams[number].channel for number in self._visit.silent(now_s) if number in own]
-        if not silent:
+        refused = [why for number, why in list(visit.refused.items()) if number in own]
+        silent = [self._streams[number].channel for number in visit.silent(now_s) if number in own]
+        if refused or not silent:
             return "; ".join(refused)
-        sent = ", ".join(map(str, sorted(self._visit.sent)))
-        return "; ".join(refused) or f"it sends, but no {' and no '.join(silent)}: its streams have the numbers {sent}"
+        sent = ", ".join(map(str, sorted(visit.sent)))
+        return f"it sends, but no {' and no '.join(silent)}: its streams have the numbers {sent}"
 
     async def run(self) -> None:
         """Listen until cancelled; a port that is not there is tried again, at most LONGEST_WAIT_S apart."""
