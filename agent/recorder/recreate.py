@@ -15,6 +15,7 @@ from agent.inference import Models
 from agent.patient import Person
 from agent.recorder.ring import segment_files
 from agent.recorder.segment import Head, Mark, Record, Segment, SegmentError, Tick, read_segment
+from agent.uplink.evidence import rfc3339
 from agent.uplink.messages import canonical_json
 
 Said = Mapping[tuple[str, int], bytes]
@@ -100,11 +101,9 @@ def recreate(segments: Sequence[Segment], alert_id: str, said: Said, models: Mod
     events = tuple((phase, at_ns, again.get((phase, at_ns)) == text) for (phase, at_ns), text in said.items())
     if all(same for _, _, same in events) and segments:
         return Recreated(events, (), tuple(dict.fromkeys([*notes, *reasons])))
-    if not segments:
-        reasons.append("the recording is incomplete: the alert is marked in none of its files")
     for segment in segments:
         reasons += _runtime_reasons(segment.head, models)
-    reasons += _differences(said, again, segments)
+    reasons += _differences(said, again, segments, alert_id)
     return Recreated(events, tuple(dict.fromkeys(reasons)), tuple(dict.fromkeys(notes)))
 
 
@@ -192,12 +191,15 @@ def _fields_changed(before: Any, after: Any) -> list[str]:
     ]
 
 
-def _differences(said: Said, again: Said, segments: Sequence[Segment]) -> list[str]:
+def _differences(said: Said, again: Said, segments: Sequence[Segment], alert_id: str) -> list[str]:
     out = []
+    marked = {(record.phase, record.at_ns) for one in segments for record in one.records if _is_about(record, alert_id)}
     for (phase, at_ns), text in said.items():
         made = again.get((phase, at_ns))
-        if made is None and segments:
-            out.append(f"its {phase} at {at_ns} ns did not come again")
+        if made is None and (phase, at_ns) not in marked:
+            out.append(f"the recording is incomplete: its {phase} at {rfc3339(at_ns)} is in none of the files")
+        elif made is None:
+            out.append(f"its {phase} at {rfc3339(at_ns)} did not come again")
         elif made is not None and made != text:
             paths = list(_paths("", json.loads(text)["data"], json.loads(made)["data"]))
             out += [f"its {phase} differs: {path}" for path in paths[:_DIFFERENCES_SHOWN]]

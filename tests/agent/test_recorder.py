@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import astuple
 from itertools import count
@@ -12,8 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent.engine import Engine
+from agent.inference import Models
 from agent.ingest.simulate import DEMO_SCRIPT, SimulatedPatient
+from agent.patient import Person
+from agent.recorder import recorder as recorder_module
 from agent.recorder import ring as ring_module
+from agent.recorder.recorder import Recorder
 from agent.recorder.ring import KEEP_FREE_BYTES, Ring, segment_files
 from agent.recorder.segment import Head, Mark, Record, SegmentError, Tick, read_head, read_segment
 from firmware_bridge.chunk import NS_PER_S, Chunk, Stream
@@ -247,3 +253,56 @@ def test_a_folder_that_cannot_be_made_costs_the_recording_alone(tmp_path: Path) 
 def _no_syncs(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is synced is the same file; on a busy disk these tests would mostly wait."""
     monkeypatch.setattr(ring_module.os, "fdatasync", lambda _fd: None)
+
+
+def test_a_disk_that_does_not_keep_up_costs_the_recording_and_never_the_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk hangs in the first write; the worker goes on, what waits is bounded, and later it is recorded again."""
+    monkeypatch.setattr(recorder_module, "WAITING_BYTES", 50_000)
+    hangs, goes_on, drained = threading.Event(), threading.Event(), threading.Event()
+
+    class Hanging(Ring):
+        def begin(self, head: Head) -> None:
+            hangs.set()
+            goes_on.wait(30)
+            super().begin(head)
+
+        def end(self, patient: str) -> None:
+            was_recorded = patient in self.recorded
+            super().end(patient)
+            if was_recorded:
+                drained.set()
+
+    chunks = list(SimulatedPatient(3, script=DEMO_SCRIPT).chunks(chunk_s=1.0))
+    engine = Engine([Person("demo", (chunks[0].stream,))], Models())
+    ring = Hanging(tmp_path, days=7, max_bytes=1 << 30)
+    recorder = Recorder(engine, Models(), ring, mains_hz=0, late_after_s=30)
+    recorder.start()
+    hangs.wait(30)
+    for k, chunk in enumerate(chunks):
+        recorder.note(NOON_NS + k, [chunk], [])
+    assert recorder.counters["recorder_lost"] == 1
+    goes_on.set()
+    assert drained.wait(30)
+    recorder.begin_due()
+    recorder.note(NOON_NS, chunks[-1:], [])
+    recorder.close()
+    first, second = (read_segment(path) for path in sorted(segment_files(tmp_path)))
+    assert 0 < len(first.records) < len(chunks)
+    assert [as_fields(c) for r in second.records if isinstance(r, Tick) for c in r.chunks] == [as_fields(chunks[-1])]
+
+
+def test_a_fault_of_the_recorder_is_said_and_costs_the_recording_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chunks = list(SimulatedPatient(3, script=DEMO_SCRIPT[:1]).chunks(chunk_s=1.0))
+    engine = Engine([Person("demo", (chunks[0].stream,))], Models())
+    ring = Ring(tmp_path, days=7, max_bytes=1 << 30)
+    monkeypatch.setattr(ring, "take", lambda *_: 1 / 0)
+    recorder = Recorder(engine, Models(), ring, mains_hz=0, late_after_s=30)
+    recorder.start()
+    recorder.note(NOON_NS, chunks[:1], [])
+    recorder.close()
+    recorder.note(NOON_NS, chunks[1:], [])
+    assert recorder.trouble == "nothing is recorded until the next start: ZeroDivisionError"

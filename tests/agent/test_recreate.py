@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,20 +10,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from agent.alarms.alert import AlertEvent
 from agent.alarms.limits import Limits
-from agent.alerts.kept import KeptAlert, find_alert, kept_alerts, said_of
+from agent.alerts.kept import KeptAlert, find_alert, kept_alerts, message_of, said_of
 from agent.engine import Engine
 from agent.history import History
 from agent.history_file import FILE_NAME, open_for_reading
 from agent.inference import Models, shipped_models
 from agent.ingest.delivery import delivery_of
+from agent.ingest.replay import record_chunks
 from agent.ingest.simulate import Episode, Rhythm, SimulatedPatient, cgm_chunks, cgm_readings
+from agent.ingest.wfdb import read_record
 from agent.patient import Person
 from agent.recorder import recorder as recorder_module
 from agent.recorder.recorder import Recorder
 from agent.recorder.recreate import Recreated, Settings, recreate, segments_about
 from agent.recorder.ring import Ring, segment_files
 from agent.recorder.segment import Tick, read_segment
+from agent.uplink.evidence import parse_rfc3339_ns
 from agent.uplink.messages import parse_event
 from agent.uplink.outbox import Outbox
 from agent.uplink.topics import Topics
@@ -221,4 +225,59 @@ def test_an_alert_that_is_not_recorded(ward: Ward, tmp_path: Path) -> None:
         said = said_of(db, alert)
     again = recreate(segments_about(tmp_path, "demo", alert.id, said), alert.id, said, ward.models, None)
     assert not again.is_same
-    assert again.reasons == ("the recording is incomplete: the alert is marked in none of its files",)
+    assert [reason[:42] for reason in again.reasons] == [
+        "the recording is incomplete: its start at ",
+        "the recording is incomplete: its end at 20",
+    ]
+
+
+def test_a_fault_begins_the_recording_anew(tmp_path: Path, models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The state was set back: nothing that follows is made of what was recorded before."""
+    chunks = list(ECG.chunks(t0_ns=NOON_NS, chunk_s=1.0))
+    ward = Ward(tmp_path, Person("demo", (chunks[0].stream,)), models)
+    step = ward.worker.engine.step
+
+    def failing(come: Sequence[Chunk], now_ns: int | None) -> list[AlertEvent]:
+        if any(chunk.t0_ns == chunks[10].t0_ns for chunk in come):
+            raise ZeroDivisionError
+        return step(come, now_ns)
+
+    monkeypatch.setattr(ward.worker.engine, "step", failing)
+    ward.live(chunks)
+    ward.stop()
+    recorded = [
+        chunk.t0_ns
+        for path in sorted(segment_files(tmp_path / "recordings"))
+        for record in read_segment(path).records
+        if isinstance(record, Tick)
+        for chunk in record.chunks
+    ]
+    assert recorded == [chunk.t0_ns for chunk in chunks]
+    assert len(list(segment_files(tmp_path / "recordings"))) == 2
+    assert ward.again(one(ward, "asystole")).is_same
+
+
+@pytest.mark.recordings
+def test_alerts_of_a_real_record(
+    tmp_path: Path, models: Models, recordings_dir: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Made again to the byte, and each strip is the record sample for sample."""
+    monkeypatch.setattr(recorder_module, "SEGMENT_S", 2.0)
+    path = recordings_dir("mitdb") / "208"
+    chunks = list(record_chunks(path, t0_ns=NOON_NS, stop_s=240.0))
+    ward = Ward(tmp_path, Person("208", (chunks[0].stream,)), models)
+    ward.live(chunks, every_s=1.0)
+    ward.stop()
+    alerts = ward.alerts()
+    assert alerts
+    whole = read_record(path, stop=240 * 360).signals
+    for alert in alerts:
+        assert ward.again(alert).is_same, alert.rule
+        with closing(open_for_reading(tmp_path / FILE_NAME)) as db:
+            message = message_of(said_of(db, alert).values())
+        assert message is not None
+        if message.data.evidence is not None:
+            strip = message.data.evidence.strip
+            first = round((parse_rfc3339_ns(strip.t0) - NOON_NS) * strip.rate_hz / NS_PER_S)
+            samples = strip.array()
+            np.testing.assert_array_equal(samples, whole[first : first + len(samples), : samples.shape[1]])
