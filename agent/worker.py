@@ -111,7 +111,8 @@ class Worker:
         if self.audit is not None:
             self.audit.resume(kept)
             self.audit.note("start", {"agent": self.topics.agent, "version": __version__}, time.time_ns())
-        summaries = self._summaries.resume(kept, seq=self.outbox.seq, boot_id=self.outbox.boot_id)
+        said = {"seq": self.outbox.seq, "boot_id": self.outbox.boot_id}
+        summaries = self._summaries.resume(kept, self._has_data, **said)
         self._commit([*summaries, *self._resume_attendance(kept)], (), {})
         if snapshots or inputs:
             self._say_restarted()
@@ -142,6 +143,11 @@ class Worker:
         ends = self.attendance.load(kept, *self._ground(), time.time_ns())
         self._note(ends)
         return self._outgoing(ends)
+
+    def _has_data(self, subject: str, stream: str) -> bool:
+        patient = self.engine.patients.get(subject)
+        state = None if patient is None else patient.streams.get(f"{subject}/{stream}")
+        return state is not None and state.last is not None
 
     def _restore(self, patient: str, blob: bytes) -> bool:
         engine_state, history_state = _unpacked(blob)
@@ -189,7 +195,9 @@ class Worker:
             if patient in self.engine.patients
         ]
         if events or journal or self._unsaved or self._answers:
-            self._commit(self._outgoing(events), journal, self._due_snapshots(journal))
+            outgoing = self._outgoing(events)
+            outgoing += self._summaries.heard(self._has_data, seq=self.outbox.seq, boot_id=self.outbox.boot_id)
+            self._commit(outgoing, journal, self._due_snapshots(journal))
         if self.recorder is not None:
             self.recorder.note(now_ns, chunks, decided)
             if had_fault:

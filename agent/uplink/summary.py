@@ -7,7 +7,7 @@ the broker takes to be told, and a restart goes on from it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -31,6 +31,8 @@ RULES_OF: Final[Mapping[Family, frozenset[str]]] = {
     "glucose_low_ahead": frozenset({"urgent_low_soon", "predicted_low"}),
     "glucose_high": frozenset({"high", "persistent_high"}),
 }
+HasData = Callable[[str, str], bool]
+"""Whether anything has come of a person's stream, by its name "device/channel"."""
 _KEPT = "summary:"
 """Before the subject in the outbox's table of alarms."""
 
@@ -89,6 +91,8 @@ class Summaries:
         self._watched = {**watched, topics.agent: Watched()}
         self._now: dict[str, SummaryMessage] = {}
         self._unsaved: dict[str, bytes | None] = {}
+        self._unheard: dict[str, set[str]] = {}
+        """By person the judged streams of which nothing has come yet."""
 
     @property
     def unsaved(self) -> Mapping[str, bytes | None]:
@@ -99,11 +103,15 @@ class Summaries:
         """The commit is on disk."""
         self._unsaved.clear()
 
-    def resume(self, kept: Mapping[str, bytes], *, seq: int, boot_id: int) -> list[Outgoing]:
+    def resume(self, kept: Mapping[str, bytes], has_data: HasData, *, seq: int, boot_id: int) -> list[Outgoing]:
         """Go on from what an earlier process stored; the summary of everybody, to be said at the start.
 
-        Whoever is no longer watched has theirs taken away.
+        Whoever is no longer watched has theirs taken away. What a stream shows of which nothing has come is unknown.
         """
+        for subject, watched in self._watched.items():
+            unheard = {name for name in (watched.ecg, watched.cgm) if name is not None and not has_data(subject, name)}
+            if unheard:
+                self._unheard[subject] = unheard
         for key in (key for key in kept if key.startswith(_KEPT)):
             subject = key.removeprefix(_KEPT)
             try:
@@ -119,6 +127,19 @@ class Summaries:
             self._say(subject, self._alarms(subject), self._at(subject), seq, boot_id, Priority.HIGH.rank)
             for subject in self._watched
         ]
+
+    def heard(self, has_data: HasData, *, seq: int, boot_id: int) -> list[Outgoing]:
+        """The summaries that change because a stream has begun to send."""
+        out = []
+        for subject, unheard in list(self._unheard.items()):
+            begun = {name for name in unheard if has_data(subject, name)}
+            if not begun:
+                continue
+            self._unheard[subject] = unheard - begun
+            if not self._unheard[subject]:
+                del self._unheard[subject]
+            out.append(self._say(subject, self._alarms(subject), self._at(subject), seq, boot_id, Priority.LOW.rank))
+        return out
 
     def take(self, events: Sequence[AlertEvent], *, seq: int, boot_id: int) -> list[Outgoing]:
         """The summaries that these events change. `seq`: the number of the last of them."""
@@ -155,7 +176,7 @@ class Summaries:
             highest=highest,
             since=on[0].onset if on else None,
             text=on[0].text if on else "",
-            families=dict(_families(on, self._watched.get(subject, Watched()))),
+            families=dict(_families(on, self._watched.get(subject, Watched()), self._unheard.get(subject, set()))),
             alarms=listed,
             at=at,
             seq=seq,
@@ -203,10 +224,12 @@ def _change(alarms: dict[str, SummaryAlarm], event: AlertEvent) -> None:
         )
 
 
-def _families(on: Sequence[SummaryAlarm], watched: Watched) -> Iterator[tuple[Family, Word]]:
+def _families(on: Sequence[SummaryAlarm], watched: Watched, unheard: Collection[str]) -> Iterator[tuple[Family, Word]]:
     """Each family with its word. One that could not be seen is unknown and never off, but what is on stays on."""
-    heart_blind = any(alarm.rule in {f"stream_silent:{watched.ecg}", "lead_off", "poor_signal"} for alarm in on)
-    glucose_blind = any(_is_about_glucose_data(alarm.rule, watched) for alarm in on)
+    heart_blind = watched.ecg in unheard or any(
+        alarm.rule in {f"stream_silent:{watched.ecg}", "lead_off", "poor_signal"} for alarm in on
+    )
+    glucose_blind = watched.cgm in unheard or any(_is_about_glucose_data(alarm.rule, watched) for alarm in on)
     for family in families_of(watched):
         is_blind = {
             "urgent": heart_blind or glucose_blind,

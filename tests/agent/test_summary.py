@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,13 +16,15 @@ from agent.alarms.alert import AlertEvent, Attended, Mark, Phase, Priority, Stat
 from agent.alarms.states import PHYSIOLOGICAL, TECHNICAL, urgency
 from agent.engine import Engine
 from agent.inference import Models
+from agent.ingest.source import Delivery
 from agent.patient import Person
 from agent.uplink.messages import parse_event
 from agent.uplink.outbox import Outbox, Outgoing
-from agent.uplink.summary import RULES_OF, Summaries, SummaryMessage, Watched
+from agent.uplink.summary import RULES_OF, Family, Summaries, SummaryMessage, Watched
 from agent.uplink.topics import Topics
 from agent.worker import Worker
-from firmware_bridge.chunk import Stream
+from firmware_bridge.chunk import Chunk, Stream
+from firmware_bridge.codecs import cbor_chunk
 
 TOPICS = Topics("home")
 BOTH = Watched("patch/ecg", "cgm/glucose")
@@ -136,7 +139,32 @@ def test_everybody_has_one_from_the_start_and_the_agent_too(outbox: Outbox) -> N
     worker(outbox, "p1", "p2").recover(lambda *_: ())
     said = said_by(outbox)
     assert set(said) == {"p1", "p2", "home"}
-    assert SummaryMessage.model_validate_json(said["p1"].payload).families["heart"] == "off"
+    families = SummaryMessage.model_validate_json(said["p1"].payload).families
+    assert {families[family] for family in ("heart", "glucose_low", "urgent")} == {"unknown"}, "nothing has come yet"
+
+
+def test_off_is_said_only_once_there_is_something_to_see(outbox: Outbox, tmp_path: Path) -> None:
+    def family(box: Outbox, name: Family) -> str:
+        return SummaryMessage.model_validate_json(said_by(box)["p1"].payload).families[name]
+
+    first = worker(outbox, "p1")
+    first.recover(lambda *_: ())
+    chunk = Chunk(STREAMS[0], 10**18, seq=0, samples=np.zeros((250, 1), np.float32))
+    delivery = Delivery(
+        (chunk,), "vagus/v1/in/patch/ecg", "application/cbor", cbor_chunk.encode(chunk), 0, lambda: None
+    )
+    first.tick([delivery], None)
+    assert (family(outbox, "heart"), family(outbox, "glucose_low"), family(outbox, "urgent")) == (
+        "off",
+        "unknown",
+        "unknown",
+    )
+    first.save_all()
+    outbox.close()
+    again = Outbox(tmp_path / "outbox.sqlite")
+    worker(again, "p1").recover(lambda *_: ())
+    assert (family(again, "heart"), family(again, "glucose_low")) == ("off", "unknown"), "as the snapshot knows it"
+    again.close()
 
 
 def test_it_is_committed_with_the_alert_and_a_restart_goes_on_from_it(outbox: Outbox, tmp_path: Path) -> None:

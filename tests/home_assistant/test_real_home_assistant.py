@@ -65,7 +65,7 @@ def summary(*rules: str) -> tuple[str, bytes]:
         for rule in rules
     ]
     kept = Summaries(TOPICS, {"anna": WATCHED})
-    said = kept.take(events, seq=1, boot_id=1) if events else kept.resume({}, seq=0, boot_id=1)
+    said = kept.take(events, seq=1, boot_id=1) if events else kept.resume({}, lambda *_: True, seq=0, boot_id=1)
     return said[0].topic, said[0].payload
 
 
