@@ -130,7 +130,7 @@ class Health:
     async def _say(self) -> None:
         loop = asyncio.get_running_loop()
         devices = [_device_health(status) for status in self._devices()]
-        status = await loop.run_in_executor(self._thread, self._status, devices)
+        status = await loop.run_in_executor(self._thread, self._status, self._reasons(), devices)
         outgoing = status_message(status, self._worker.topics)
         try:
             async with asyncio.timeout(10.0):
@@ -164,22 +164,6 @@ class Health:
         if not sent.cancelled():
             sent.exception()  # display data that could not be sent is not worth a word
 
-    # -- drawn up on the worker's thread ------------------------------------------------------------------------------
-
-    def _vitals(self) -> list[Vital]:
-        out: list[Vital] = []
-        now_ns = time.time_ns() if self._worker.is_live else None
-        for patient in self._worker.engine.patients.values():
-            glucose, name = patient.glucose, patient.person.id
-            for vital in vitals_of(patient, now_ns, self._glucose_shown_ns.get(name)):
-                key = (vital.message.patient, vital.message.code)
-                if self._last_vital.get(key) != vital.message.at:
-                    self._last_vital[key] = vital.message.at
-                    out.append(vital)
-            if glucose is not None and glucose.last is not None:
-                self._glucose_shown_ns[name] = glucose.last.t_ns
-        return out
-
     def _reasons(self) -> list[str]:
         reasons = []
         for pack in self._packs:
@@ -208,6 +192,22 @@ class Health:
         reasons += [f"{status.device}: {status.trouble}" for status in self._devices() if status.trouble]
         return reasons
 
+    # -- drawn up on the worker's thread ------------------------------------------------------------------------------
+
+    def _vitals(self) -> list[Vital]:
+        out: list[Vital] = []
+        now_ns = time.time_ns() if self._worker.is_live else None
+        for patient in self._worker.engine.patients.values():
+            glucose, name = patient.glucose, patient.person.id
+            for vital in vitals_of(patient, now_ns, self._glucose_shown_ns.get(name)):
+                key = (vital.message.patient, vital.message.code)
+                if self._last_vital.get(key) != vital.message.at:
+                    self._last_vital[key] = vital.message.at
+                    out.append(vital)
+            if glucose is not None and glucose.last is not None:
+                self._glucose_shown_ns[name] = glucose.last.t_ns
+        return out
+
     def _pauses(self) -> list[PauseHealth]:
         if self._worker.attendance is None:
             return []
@@ -216,9 +216,8 @@ class Health:
             for subject, target, by, until_ns in self._worker.attendance.pauses()
         ]
 
-    def _status(self, devices: list[DeviceHealth]) -> StatusMessage:
+    def _status(self, reasons: list[str], devices: list[DeviceHealth]) -> StatusMessage:
         now_ns = time.time_ns()
-        reasons = self._reasons()
         depth = self._worker.outbox.depth()
         counters = {
             "ticks": self._worker.ticks,
