@@ -17,6 +17,8 @@ from agent.inference import shipped_models
 from agent.ingest.simulate import DEMO_SCRIPT, CgmReading, SimulatedPatient, cgm_chunks, cgm_readings
 from agent.ingest.source import Delivery
 from agent.patient import Person
+from agent.recorder.recorder import Recorder
+from agent.recorder.ring import RECORDINGS, Ring
 from agent.uplink import outbox_file
 from agent.uplink.outbox import Outbox
 from agent.uplink.topics import Topics, input_topic
@@ -50,7 +52,7 @@ def engine_cost(patients: int, *, seconds: int) -> dict[str, Any]:
             deliveries = _decoded(payloads, streams, spent)
             worker.tick(deliveries, None)
         total_s = time.process_time() - began_s
-        worker.outbox.close()
+        _close(worker)
     per_patient_second = total_s / (patients * seconds)
     inner = ("condition", "classify", "ask", "decide")
     stages = {name: 1e6 * spent[name] / (patients * seconds) for name in ("decode", *inner, "commit")}
@@ -75,7 +77,7 @@ def reading_cost(patients: int, *, readings: int = 48) -> float:
                 began_s = time.process_time()
             worker.tick(_decoded(payloads, streams, defaultdict(float)), None)
         total_s = time.process_time() - began_s
-        worker.outbox.close()
+        _close(worker)
     return 1e6 * total_s / (patients * readings)
 
 
@@ -89,7 +91,17 @@ def _worker(folder: Path, streams: Sequence[Stream]) -> Worker:
     history = History(folder / FILE_NAME)
     persons = [Person(stream.patient, (stream,)) for stream in streams]
     engine = Engine(persons, shipped_models(), watch=history.watch)
-    return Worker(engine, Outbox(folder / outbox_file.FILE_NAME), Topics("bench"), wall=False, history=history)
+    ring = Ring(folder / RECORDINGS, days=7, max_bytes=1 << 30)
+    recorder = Recorder(engine, shipped_models(), ring, mains_hz=0, late_after_s=30)
+    recorder.start()
+    outbox = Outbox(folder / outbox_file.FILE_NAME)
+    return Worker(engine, outbox, Topics("bench"), wall=False, history=history, recorder=recorder)
+
+
+def _close(worker: Worker) -> None:
+    worker.outbox.close()
+    if worker.recorder is not None:
+        worker.recorder.close()
 
 
 def _signal(seed: int) -> list[Chunk]:

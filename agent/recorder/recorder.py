@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 SEGMENT_S = 3600.0
 """A file holds so much: to come back to an alert, at most so much is stepped over again."""
+SEGMENT_BYTES = 32 << 20
+"""Of samples: the same, of many leads and of what is played faster than it was."""
 RETRY_S = 60.0
 """After a fault of the disk, before recording is tried anew."""
 BEGUN_AT_START, BEGUN_A_TICK = 64, 4
@@ -55,6 +57,8 @@ class Recorder:
         self._mains_hz, self._late_after_s = mains_hz, late_after_s
         self._until_s: dict[str, float] = {}
         """Until when, of the monotonic clock, somebody's file is written to; who is not in it is not recorded."""
+        self._bytes: Counter[str] = Counter()
+        """Samples in the newest file of each."""
         self._quiet = set(engine.patients)
         """Of whom nothing is in the newest file yet."""
         self._retry_s = 0.0
@@ -79,11 +83,7 @@ class Recorder:
             self._until_s.clear()
         elif self._ring.trouble:
             return
-        due = [
-            patient
-            for patient in self._engine.patients
-            if (until_s := self._until_s.get(patient)) is None or (now_s >= until_s and patient not in self._quiet)
-        ]
+        due = [patient for patient in self._engine.patients if self._is_due(patient, now_s)]
         self._begin(due[:BEGUN_A_TICK], now_s)
 
     def note(self, now_ns: int | None, chunks: Iterable[Chunk], events: Sequence[AlertEvent]) -> None:
@@ -126,10 +126,17 @@ class Recorder:
         """Numbers for a status."""
         return Counter(recorder_bytes=self._ring.size, recorder_lost=self._lost) + self._ring.counters
 
+    def _is_due(self, patient: str, now_s: float) -> bool:
+        until_s = self._until_s.get(patient)
+        if until_s is None or self._bytes[patient] >= SEGMENT_BYTES:
+            return True
+        return now_s >= until_s and patient not in self._quiet
+
     def _begin(self, patients: Sequence[str], now_s: float) -> None:
         for patient in patients:
             self._items.put(self._head(patient))
             self._until_s[patient] = now_s + SEGMENT_S
+            self._bytes[patient] = 0
             self._quiet.add(patient)
 
     def _head(self, patient: str) -> Head:
@@ -157,6 +164,7 @@ class Recorder:
                 self._items.put(_End(patient))
             return
         self._put_bytes += size
+        self._bytes[patient] += size
         self._items.put((patient, record))
 
     # -- on the recorder's own ----------------------------------------------------------------------------------------

@@ -156,11 +156,13 @@ class Ring:
     def _make_room(self, wanted: int) -> bool:
         """Delete what is too old or too much, the oldest first; False where there is no room all the same."""
         oldest_ns = self._clock_ns() - round(self._days * _DAY_NS)
-        in_use = {file.path for file in self._open.values()}
         free = self._free_bytes(self.folder)
+        first = next(iter(self._sizes), None)
+        if not self._is_crowded(wanted, free) and (first is None or _began_ns(first) >= oldest_ns):
+            return True
+        in_use = {file.path for file in self._open.values()}
         for path, size in list(self._sizes.items()):
-            crowded = self.size + wanted > self._max_bytes or free < KEEP_FREE_BYTES + wanted
-            if not crowded and _began_ns(path) >= oldest_ns:
+            if not self._is_crowded(wanted, free) and _began_ns(path) >= oldest_ns:
                 break
             if path in in_use:
                 continue
@@ -171,6 +173,9 @@ class Ring:
             free += size
             self.counters["recorder_given_way"] += 1
         return free >= KEEP_FREE_BYTES + wanted
+
+    def _is_crowded(self, wanted: int, free: int) -> bool:
+        return self.size + wanted > self._max_bytes or free < KEEP_FREE_BYTES + wanted
 
 
 def segment_files(folder: Path, patient: str = "*") -> Iterator[Path]:

@@ -176,17 +176,17 @@ def test_the_ring_stays_inside_its_bound_and_gives_up_the_oldest(
     folder = tmp_path_factory.mktemp("ring")
     ring = ring_at(folder, max_bytes=max_bytes)
     newest: dict[str, str] = {}
-    begun: set[str] = set()
+    before: set[str] = set()
     for patient, size in steps:
         ring.begin(head(patient, np.random.default_rng(size).bytes(size)))
         assert not ring.trouble
         sizes = {path.stem: path.stat().st_size for path in segment_files(folder)}
         newest[patient] = max(sizes)
-        begun.add(max(sizes))
         assert sum(sizes.values()) == ring.size
         assert ring.size <= max_bytes + 3 * 41_000  # what is being written is never given up
-        given_way, closed = begun - set(sizes), set(sizes) - set(newest.values())
+        given_way, closed = before - set(sizes), set(sizes) - set(newest.values())
         assert not given_way or not closed or max(given_way) < min(closed)
+        before = set(sizes)
     ring.close()
 
 

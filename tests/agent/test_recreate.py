@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from agent.alarms.alert import AlertEvent
 from agent.alarms.limits import Limits
@@ -229,6 +231,24 @@ def test_an_alert_that_is_not_recorded(ward: Ward, tmp_path: Path) -> None:
         "the recording is incomplete: its start at ",
         "the recording is incomplete: its end at 20",
     ]
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(share=st.floats(0, 1))
+def test_from_a_torn_recording_it_is_the_same_or_said_to_be_incomplete(
+    ward: Ward, tmp_path_factory: pytest.TempPathFactory, share: float
+) -> None:
+    (whole,) = segment_files(ward.folder / "recordings")
+    data = whole.read_bytes()
+    folder = tmp_path_factory.mktemp("torn")
+    (folder / "demo").mkdir()
+    (folder / "demo" / whole.name).write_bytes(data[: int(share * len(data))])
+    for alert in ward.alerts():
+        with closing(open_for_reading(ward.folder / FILE_NAME)) as db:
+            said = said_of(db, alert)
+        again = recreate(segments_about(folder, "demo", alert.id, said), alert.id, said, ward.models, None)
+        assert again.is_same or all(reason.startswith("the recording is incomplete") for reason in again.reasons)
+        assert again.is_same or again.reasons
 
 
 def test_a_fault_begins_the_recording_anew(tmp_path: Path, models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
