@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CONNECT_S = 20.0
-"""A device that advertises answers within this, or has gone again."""
+CONNECT_S = 30.0
+"""A device that advertises answers within this and has said what it has, or has gone again."""
 CALL_S = 10.0
 """Patience with anything that the adapter itself is asked for."""
 
