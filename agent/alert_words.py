@@ -6,9 +6,9 @@ from datetime import UTC, datetime, tzinfo
 
 from rich.text import Text
 
-from agent.alarms.alert import Category, Phase, Priority
+from agent.alarms.alert import Category, Phase, Priority, State
 from agent.uplink.evidence import BeatModel, EvidenceModel, parse_rfc3339_ns
-from agent.uplink.messages import AlertMessage, StatusMessage
+from agent.uplink.messages import AlertData, AlertMessage, StatusMessage
 
 NS_PER_S = 1_000_000_000
 
@@ -55,12 +55,8 @@ def render(message: AlertMessage, *, now_ns: int, zone: tzinfo | None = None, wa
 
     until_ns = parse_rfc3339_ns(alert.until) if alert.until else decided_ns
     facts = [_since(alert.phase, onset_ns, until_ns, now_ns, zone)]
-    if alert.late:
-        facts.append("a report about the past, no alarm for now")
-    elif alert.phase is Phase.CONTINUE:
-        facts.append("still on")
-    elif alert.phase is Phase.UPDATE:
-        facts.append("changed")
+    facts += _standing(alert)
+    facts += _people(alert, now_ns, zone)
     if was_on:
         facts.append("was on before you listened")
     age_s = (now_ns - decided_ns) / NS_PER_S
@@ -69,7 +65,8 @@ def render(message: AlertMessage, *, now_ns: int, zone: tzinfo | None = None, wa
     facts.append(f"agent {_plain(message.source.rpartition('/')[2])}")
     text.append(f"\n{_INDENT}{' · '.join(facts)}", "dim")
     if alert.evidence is not None:
-        text.append(f"\n{_INDENT}{_evidence(alert.evidence)}", "dim")
+        beside = f"\n{_INDENT}beside it: {_plain(alert.evidence.beside)}" if alert.evidence.beside else ""
+        text.append(f"\n{_INDENT}{_evidence(alert.evidence)}{beside}", "dim")
     return text
 
 
@@ -89,6 +86,33 @@ def render_status(status: StatusMessage, *, now_ns: int, zone: tzinfo | None = N
 def notice(words: str, style: str, *, now_ns: int, zone: tzinfo | None = None) -> Text:
     """One line from the listener itself."""
     return Text(f"{_time(now_ns, now_ns, zone)}  ").append(f" {_plain(words)} ", style)
+
+
+def _standing(alert: AlertData) -> list[str]:
+    """How it is with the alarm, where its phase does not go without saying."""
+    if alert.late:
+        return ["a report about the past, no alarm for now"]
+    if alert.phase is Phase.CONTINUE:
+        return ["still on"]
+    return ["changed"] if alert.phase is Phase.UPDATE and alert.state is None else []
+
+
+def _people(alert: AlertData, now_ns: int, zone: tzinfo | None) -> list[str]:
+    """What people have done about it, and what is left to do."""
+    facts = ["a drill: not real"] if alert.drill else []
+    if alert.acknowledged is not None:
+        facts.append(f"acknowledged by {_plain(alert.acknowledged.by)}")
+    elif alert.escalation:
+        facts.append(f"escalated {alert.escalation} ×: nobody has acknowledged it")
+    if alert.state is State.LATCHED:
+        facts.append("stays until somebody acknowledges it")
+    if alert.paused is not None:
+        until = _time(parse_rfc3339_ns(alert.paused.until), now_ns, zone)
+        facts.append(f"paused by {_plain(alert.paused.by)} until {until}")
+    if alert.verdict is not None:
+        note = f" ({_plain(alert.verdict.note)})" if alert.verdict.note else ""
+        facts.append(f"judged {alert.verdict.word.replace('_', ' ')} by {_plain(alert.verdict.by)}{note}")
+    return facts
 
 
 def _since(phase: Phase, onset_ns: int, until_ns: int, now_ns: int, zone: tzinfo | None) -> str:

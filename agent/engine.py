@@ -40,7 +40,7 @@ from agent.signal.track import EcgTrack
 from agent.windows import KEPT_SAMPLES, QUESTIONS, SECOND_OPINION, Question
 from firmware_bridge.chunk import NS_PER_S, Chunk, Gap, Stream
 
-SNAPSHOT_FORMAT = 3
+SNAPSHOT_FORMAT = 4
 FIBRILLATES_FROM = 0.7
 """Probability of atrial fibrillation from which early beats are taken for part of it."""
 

@@ -6,6 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 
 from agent.alarms.alert import AlertEvent, Asked, Category, Evidence, EvidenceBeat, EvidencePrediction
+from agent.alarms.beside import OLDEST_READING_NS, SLOPE_NS, HeartMinutes, glucose_beside
 from agent.alarms.glucose import fresh_ns
 from agent.alarms.glucose_settings import GlucoseSettings
 from agent.alarms.limits import GLUCOSE_RULES, Limits
@@ -91,6 +92,7 @@ class PatientState:
     last_confirmed: int | None = None
     """Analysis count of the last confirmed R peak of this run."""
     heart_rate_bpm: float | None = None
+    minutes: HeartMinutes = field(default_factory=HeartMinutes)
     seen_s: int = 0
     good_s: int = 0
     explainable: deque[Asked] = field(default_factory=lambda: deque(maxlen=EXPLAINED_BEATS))
@@ -219,6 +221,7 @@ class PatientState:
                     self.heart_rate_bpm = self._mean_rate_bpm()
             case Quality():
                 self.seconds.append(seen)
+                self.minutes.second(seen.at_ns, seen.good, self.heart_rate_bpm)
                 self.seen_s += 1
                 self.good_s += seen.good
             case Prediction():
@@ -234,7 +237,8 @@ class PatientState:
     def evidence(self, condition: Condition) -> Evidence | None:
         """What the condition rests on; None for a stream that has no strip to show."""
         if self.glucose is not None and condition.rule in GLUCOSE_RULES:
-            return self.glucose.evidence(condition, self.packs)
+            beside = self.minutes.beside(condition.at_ns) if self.person.ecg is not None else ""
+            return replace(self.glucose.evidence(condition, self.packs), beside=beside)
         track = self.track
         values = dict(condition.values)
         if track is None or not track.running or (":" in condition.rule and not condition.rule.endswith(track.source)):
@@ -256,6 +260,7 @@ class PatientState:
             quality=sum(second.good for second in judged) / len(judged) if judged else 0.0,
             missing_s=max(0.0, STRIP_S - (end_ns - start_ns) / NS_PER_S),
             values=values,
+            beside=self._glucose_beside(condition.at_ns),
             predictions=tuple(
                 EvidencePrediction(said.task, said.start_ns, said.at_ns, said.label, said.probability, said.unsure)
                 for said in self.predictions.values()
@@ -263,6 +268,11 @@ class PatientState:
             asked=self._asked(JUDGED_BY.get(condition.rule, ""), start_ns),
             packs=tuple(pack for task, pack in self.packs.items() if task == JUDGED_BY.get(condition.rule)),
         )
+
+    def _glucose_beside(self, at_ns: int) -> str:
+        if self.glucose is None:
+            return ""
+        return glucose_beside(*self.glucose.track.history(at_ns - OLDEST_READING_NS - SLOPE_NS), at_ns)
 
     def _asked(self, task: str, since_ns: int) -> tuple[Asked, ...]:
         """What a rule resting on `task` was told, as the model saw it: the strip's ventricular beats, or a window."""

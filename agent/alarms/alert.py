@@ -160,6 +160,8 @@ class Evidence:
     """Of readings that come singly, where the strip's rate is 0: the time of each."""
     expected: tuple[Expected, ...] = ()
     """What was expected to follow the newest reading."""
+    beside: str = ""
+    """What the other half of the person showed, heart or glucose: context, never a cause; empty where one is worn."""
     asked: tuple[Asked, ...] = ()
     """What `attributions` are to be made from; empty once they are."""
 

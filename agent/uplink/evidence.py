@@ -92,6 +92,11 @@ class EvidenceModel(Model):
     predictions: list[PredictionModel] | None = Field(default=None, description="last answers about windows of signal")
     attributions: list[AttributionModel] | None = None
     expected: list[ExpectedModel] | None = Field(default=None, description="forecasts of what was measured")
+    beside: str | None = Field(
+        default=None,
+        description="what the other half of the person showed, heart or glucose: context, never a cause; "
+        "none where only one of them is watched",
+    )
 
 
 def rfc3339(t_ns: int) -> str:
@@ -126,6 +131,7 @@ def evidence_model(evidence: Evidence) -> EvidenceModel:
         quality=evidence.quality,
         missing_s=evidence.missing_s,
         values=dict(evidence.values),
+        beside=evidence.beside or None,
         packs=[PackModel(id=pack_id, sha256=sha256) for pack_id, sha256 in evidence.packs],
         predictions=[
             PredictionModel(

@@ -15,12 +15,16 @@ from hypothesis import strategies as st
 
 from agent.alarms.alert import (
     AlertEvent,
+    Attended,
     Category,
     Evidence,
     EvidenceBeat,
     EvidencePrediction,
+    Mark,
     Phase,
     Priority,
+    State,
+    Verdict,
     alert_id,
 )
 from agent.alert_words import render, render_status
@@ -305,3 +309,16 @@ def test_what_a_model_was_not_sure_of_is_said() -> None:
 
 def test_an_end_says_how_long_it_truly_lasted() -> None:
     assert "for 2 s" in read(replace(event(Phase.END), until_ns=ONSET_NS + 2 * NS))
+
+
+def test_what_people_did_is_said_with_the_alert() -> None:
+    nurse = Mark("nurse-3", DECIDED_NS)
+    seen = Attended(State.LATCHED, nurse, nurse, 2, Verdict("not_actionable", "moved", "nurse-3", DECIDED_NS))
+    said = read(replace(event(Phase.UPDATE), attended=seen))
+    assert "acknowledged by nurse-3" in said
+    assert "stays until somebody acknowledges it" in said
+    assert "paused by nurse-3 until" in said
+    assert "judged not actionable by nurse-3 (moved)" in said
+    alone = read(replace(event(Phase.ESCALATE), attended=Attended(State.ACTIVE, escalation=2), drill=True))
+    assert "escalated 2 ×: nobody has acknowledged it" in alone
+    assert "a drill: not real" in alone
