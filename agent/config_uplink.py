@@ -75,6 +75,8 @@ class WebhookConfig:
 
     url: str
     key: bytes
+    secret_file: Path
+    """Where `key` came from."""
     ca_file: Path | None = None
     timeout_s: float = 10.0
     max_mb: int = 64
@@ -112,6 +114,6 @@ def read_webhook(read: TableReader, raw: object) -> WebhookConfig | None:
     except ValueError as error:
         make = 'make one: echo "whsec_$(openssl rand -base64 32)" > FILE'
         read.fault(("webhook", "secret_file"), f"its first line {error}", make)
-    if len(read.faults) > noted:
+    if file is None or len(read.faults) > noted:
         return None
-    return WebhookConfig(table.url, key, ca_file, table.timeout_s, table.max_mb)
+    return WebhookConfig(table.url, key, file, ca_file, table.timeout_s, table.max_mb)

@@ -65,6 +65,7 @@ def run_checks(config_path: Path | None = None, root: Path = Path("/")) -> list[
     if config is not None:
         checks += _guarded_all("broker", lambda: _broker(config.mqtt))
         checks += _guarded_all("glucose site", lambda: _sites(config))
+        checks += _guarded_all("webhook", lambda: _webhook(config))
         checks += _guarded_all("serial port", lambda: _serial(config, root))
     checks.append(_guarded("local broker", _local_broker))
     checks += _guarded_all("bluetooth", lambda: _bluetooth(root, config))
@@ -120,7 +121,8 @@ def _config(path: Path | None) -> tuple[Config | None, list[Check]]:
 
 def _secrets(config: Config) -> list[Check]:
     """A note where others on this machine may read a secret."""
-    secrets = [file for file in (config.mqtt.password_file, config.mqtt.key_file) if file is not None]
+    hook_file = config.webhook.secret_file if config.webhook is not None else None
+    secrets = [file for file in (config.mqtt.password_file, config.mqtt.key_file, hook_file) if file is not None]
     return [
         Check("secrets", None, f"{file} can be read by everybody here", f"chmod 600 {file}")
         for file in secrets
@@ -142,6 +144,20 @@ def _sites(config: Config) -> list[Check]:
         found = f"{source.url} answers with {len(entries)} of 1 entry asked for"
         checks.append(Check("glucose site", bool(entries) or None, found, "" if entries else "has it any readings?"))
     return checks
+
+
+def _webhook(config: Config) -> list[Check]:
+    """Whether the webhook's receiver is there and is who it should be; no alert is sent."""
+    from agent.uplink.webhook import PostError, reach  # noqa: PLC0415
+
+    if config.webhook is None:
+        return []
+    receiver = config.webhook.receiver()
+    try:
+        reach(receiver)
+    except PostError as error:
+        return [Check("webhook", False, f"{receiver.host}: {error}", "see docs/webhook.md")]
+    return [Check("webhook", True, f"{receiver.host} is there")]
 
 
 def _python() -> Check:

@@ -20,7 +20,7 @@ import socket
 import ssl
 import time
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
@@ -94,17 +94,12 @@ class Post:
 
     def __init__(self, receiver: Receiver, body: bytes, at_s: int) -> None:
         self._receiver, self._body, self._at_s = receiver, body, at_s
-        parts = urllib.parse.urlsplit(receiver.url)
-        self._path = urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, ""))
-        host, port = parts.hostname or "", parts.port
-        self._connection = (
-            http.client.HTTPSConnection(host, port, timeout=receiver.timeout_s, context=receiver.tls)
-            if parts.scheme == "https"
-            else http.client.HTTPConnection(host, port, timeout=receiver.timeout_s)
-        )
+        self._connection = _connection(receiver)
 
     def send(self) -> None:
         """Blocks until the receiver has taken it; raises PostError where it has not."""
+        parts = urllib.parse.urlsplit(self._receiver.url)
+        path = urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, ""))
         message_id = str(json.loads(self._body)["id"])
         headers = {
             "content-type": CLOUD_EVENT_TYPE,
@@ -113,18 +108,10 @@ class Post:
             "webhook-timestamp": str(self._at_s),
             "webhook-signature": signature(self._receiver.key, message_id, self._at_s, self._body),
         }
-        try:
-            self._connection.request("POST", self._path, self._body, headers)
+        with _in_words(self._receiver), contextlib.closing(self._connection):
+            self._connection.request("POST", path, self._body, headers)
             answer = self._connection.getresponse()
             answer.close()  # what else it says is of no use
-        except ssl.SSLCertVerificationError as error:
-            raise PostError(f"its certificate is not trusted: {error.verify_message}") from None
-        except TimeoutError:
-            raise PostError(f"no answer within {self._receiver.timeout_s:g} s") from None
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            raise PostError(f"cannot be reached: {error or type(error).__name__}") from None
-        finally:
-            self._connection.close()
         if 200 <= answer.status < 300:
             return
         if answer.status in MOVED:
@@ -137,6 +124,33 @@ class Post:
         if sock is not None:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
+
+
+def reach(receiver: Receiver) -> None:
+    """Connect, check the certificate of an https address, and send nothing; raises PostError where that fails."""
+    with _in_words(receiver), contextlib.closing(_connection(receiver)) as connection:
+        connection.connect()
+
+
+def _connection(receiver: Receiver) -> http.client.HTTPConnection:
+    parts = urllib.parse.urlsplit(receiver.url)
+    host, port = parts.hostname or "", parts.port
+    if parts.scheme == "https":
+        return http.client.HTTPSConnection(host, port, timeout=receiver.timeout_s, context=receiver.tls)
+    return http.client.HTTPConnection(host, port, timeout=receiver.timeout_s)
+
+
+@contextlib.contextmanager
+def _in_words(receiver: Receiver) -> Iterator[None]:
+    """Whatever goes wrong on the way, as a PostError."""
+    try:
+        yield
+    except ssl.SSLCertVerificationError as error:
+        raise PostError(f"its certificate is not trusted: {error.verify_message}") from None
+    except TimeoutError:
+        raise PostError(f"no answer within {receiver.timeout_s:g} s") from None
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise PostError(f"cannot be reached: {error or type(error).__name__}") from None
 
 
 @dataclass(slots=True)

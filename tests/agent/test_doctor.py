@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from nightscout_site import serving
+from webhook_receiver import SECRET, receiving
 
 from agent.broker import LocalBroker, find_mosquitto
 from agent.doctor import Check, doctor_command, run_checks
@@ -250,3 +251,18 @@ def test_a_glucose_site_is_asked(tmp_path: Path) -> None:
         refused = found(run_checks(path), "glucose site")
     assert refused.ok is False
     assert "token_file" in refused.detail
+
+
+def test_a_webhook_is_looked_at_without_sending_anything(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text(SECRET)
+    (tmp_path / "secret").chmod(0o600)
+    table = '[webhook]\nurl = "{url}"\nsecret_file = "secret"'
+    with receiving() as receiver:
+        checks = run_checks(written(tmp_path, unused_port(), table.format(url=receiver.url)), tmp_path)
+        assert found(checks, "webhook").ok
+        assert receiver.asked == []
+    (tmp_path / "secret").chmod(0o644)
+    checks = run_checks(written(tmp_path, unused_port(), table.format(url=receiver.url)), tmp_path)
+    assert found(checks, "webhook").ok is False
+    assert "cannot be reached" in found(checks, "webhook").detail
+    assert "chmod 600" in found(checks, "secrets").remedy
