@@ -19,6 +19,9 @@ from agent.patient import Person
 from agent.recorder.recreate import Recreated, Settings, recreate, segments_about
 from agent.recorder.ring import RECORDINGS
 
+OF_THE_SIGNAL = ("stream_silent", "lead_off", "poor_signal", "clock_step", "cgm_doubt")
+"""Technical rules that the engine judges; the agent says the others of itself."""
+
 
 def again_command(args: argparse.Namespace) -> int:
     """0 where every event came again to the byte, 1 where not, or the alert cannot be read, 2 on a faulty config."""
@@ -40,6 +43,8 @@ def _made(state_dir: Path, start_of_id: str, config: Config | None) -> tuple[Kep
     with closing(open_for_reading(state_dir / FILE_NAME)) as db:
         alert = find_alert(db, start_of_id)
         said = said_of(db, alert)
+    if alert.category == "technical" and alert.rule.partition(":")[0] not in OF_THE_SIGNAL:
+        raise LookupError(f"{alert.rule} is what the agent says of itself: it comes from no recording")
     if not said:
         raise LookupError(f"of alert {alert.id} only the words are kept: there is nothing to compare with")
     segments = segments_about(state_dir / RECORDINGS, alert.patient, alert.id, said)

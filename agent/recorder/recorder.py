@@ -44,7 +44,7 @@ class _Stop:
     pass
 
 
-_Item = Head | tuple[str, Record] | _End | _Stop
+_Item = Head | list[tuple[str, Record]] | _End | _Stop
 
 
 class Recorder:
@@ -97,12 +97,11 @@ class Recorder:
             ticks.setdefault(chunk.stream.patient, []).append(chunk)
         for event in events:
             ticks.setdefault(event.patient, [])
-        for patient, own in ticks.items():
-            if patient in self._until_s:
-                self._put(patient, Tick(now_ns, tuple(own)))
-        for event in events:
-            if event.patient in self._until_s:
-                self._put(event.patient, Mark.of(event))
+        records: list[tuple[str, Record]] = [(patient, Tick(now_ns, tuple(own))) for patient, own in ticks.items()]
+        records += [(event.patient, Mark.of(event)) for event in events]
+        taken = [record for record in records if record[0] in self._until_s and self._has_room(*record)]
+        if taken:
+            self._items.put(taken)
         self._quiet -= {patient for patient in ticks if patient in self._until_s}
 
     def interrupted(self) -> None:
@@ -153,19 +152,19 @@ class Recorder:
             state=self._engine.snapshot(patient),
         )
 
-    def _put(self, patient: str, record: Record) -> None:
+    def _has_room(self, patient: str, record: Record) -> bool:
         size = _size(record)
         if self._broken:
-            return
+            return False
         if self._put_bytes - self._taken_bytes + size > WAITING_BYTES:
             self._lost += 1
             if self._until_s.pop(patient, None) is not None:
                 log.error("recording of %s: the disk does not keep up, there is a hole", patient)
                 self._items.put(_End(patient))
-            return
+            return False
         self._put_bytes += size
         self._bytes[patient] += size
-        self._items.put((patient, record))
+        return True
 
     # -- on the recorder's own ----------------------------------------------------------------------------------------
 
@@ -186,9 +185,10 @@ class Recorder:
             match item:
                 case Head():
                     self._ring.begin(item)
-                case (patient, record):
-                    self._ring.take(patient, record)
-                    self._taken_bytes += _size(record)
+                case list():
+                    for patient, record in item:
+                        self._ring.take(patient, record)
+                        self._taken_bytes += _size(record)
                 case _End():
                     self._ring.end(item.patient)
                 case _Stop():

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +15,12 @@ from PIL import Image
 from test_recreate import NOON_NS, Ward
 
 from agent.cli import main
+from agent.history import History
 from agent.inference import shipped_models
 from agent.ingest.simulate import Episode, Rhythm, SimulatedPatient, cgm_chunks, cgm_readings
 from agent.ingest.source import Delivery
 from agent.patient import Person
+from agent.standing import technical
 from firmware_bridge.chunk import NS_PER_S
 
 SCRIPT = (Episode(Rhythm.SINUS, 14.0), Episode(Rhythm.VENTRICULAR_TACHYCARDIA, 6.0), Episode(Rhythm.SINUS, 8.0))
@@ -188,3 +193,29 @@ def test_without_a_recording(state: Path, tmp_path: Path, capsys: pytest.Capture
     assert "nothing is recorded" in run(
         capsys, "alerts", "export", alert_id, "--out", out, "--state", tmp_path, exit_code=1
     )
+
+
+def test_of_an_agent_from_before_alerts_were_kept_there_are_the_words(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "history.sqlite").write_bytes((state / "history.sqlite").read_bytes())
+    with closing(sqlite3.connect(tmp_path / "history.sqlite")) as db:
+        db.executescript("DROP TABLE alert; DROP TABLE attention; DROP TABLE suppressed;")
+    alert_id = id_of(capsys, tmp_path, RULE)
+    assert "no evidence is kept" in run(capsys, "alerts", "show", alert_id, "--state", tmp_path)
+    assert run(capsys, "alerts", "--suppressed", "--state", tmp_path) == ""
+    png = tmp_path / "a.png"
+    words = run(capsys, "alerts", "show", alert_id, "--png", png, "--state", tmp_path, exit_code=1)
+    assert "nothing to draw" in words
+    assert not png.exists()
+    assert "only the words are kept" in run(capsys, "replay", "--alert", alert_id, "--state", tmp_path, exit_code=1)
+
+
+def test_what_the_agent_says_of_itself_is_not_made_again(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with closing(History(tmp_path / "history.sqlite")) as history:
+        history.note_events([technical("ward", "outbox_full", time.time_ns(), "The disk is full")])
+    alert_id = id_of(capsys, tmp_path, "outbox_full")
+    words = run(capsys, "replay", "--alert", alert_id, "--state", tmp_path, exit_code=1)
+    assert "what the agent says of itself" in words
