@@ -301,8 +301,8 @@ class BleDevice:
         self._failure = str(error)
         self._garbled = self._garbled + 1 if isinstance(error, DecodeError) or fault == "refused" else 0
         if fault == "bond":
-            guess = "it does not answer; perhaps " if isinstance(error, PerhapsUnpairedError) else ""
-            self.account.refused(guess + self.window.words(_now_s()), _now_s())
+            words = self.window.words(_now_s())
+            self.account.refused(error.words(words) if isinstance(error, PerhapsUnpairedError) else words, _now_s())
         elif isinstance(error, DeviceRefusedError) or fault == "missing" or self._garbled >= GARBLED:
             self.account.refused(str(error), _now_s())
         else:

@@ -47,10 +47,24 @@ class PairingWindow:
 
 
 class PerhapsUnpairedError(LinkError):
-    """It looks as if there were no bond with it, or no more; that is a guess."""
+    """It looks as if there were no bond with it, or no more. A guess: a bond is not thrown away for it."""
+
+    def __init__(self, message: str, *, bonded: bool) -> None:
+        """`bonded`: whether this side has a bond."""
+        self.bonded = bonded
+        super().__init__("bond", message)
+
+    def words(self, window: str) -> str:
+        """What somebody has to do; `window` is what would be said if it were certain."""
+        if not self.bonded:
+            return f"it does not answer; perhaps {window}"
+        return (
+            "it does not answer; perhaps it has forgotten that it is paired: then bluetoothctl remove it, "
+            "put it into pairing mode and restart the agent"
+        )
 
 
-FRUITLESS, FRUITLESS_SAID = 5, 2
+FRUITLESS, FRUITLESS_SAID = 3, 2
 """So often, and a device that is paired may have forgotten that; less often where the error points to it."""
 _ACCESS_DENIED = ("le-connection-unknown", "permission denied")
 """What BlueZ makes of an encryption that the device refuses."""
@@ -75,11 +89,11 @@ class BondDoubt:
             self._fruitless += 1
             if any(words in str(error).lower() for words in _ACCESS_DENIED) and self._fruitless >= FRUITLESS_SAID:
                 return LinkError("bond", str(error))
-            return PerhapsUnpairedError("bond", str(error)) if self._fruitless >= FRUITLESS else error
+            return PerhapsUnpairedError(str(error), bonded=True) if self._fruitless >= FRUITLESS else error
         # With nobody there who may allow a pairing, BlueZ waits for it without a word.
         if bonded is False and connected and error.fault == "timeout" and not may_pair:
             self._unanswered += 1
-            return PerhapsUnpairedError("bond", str(error)) if self._unanswered >= UNANSWERED else error
+            return PerhapsUnpairedError(str(error), bonded=False) if self._unanswered >= UNANSWERED else error
         return error
 
 
