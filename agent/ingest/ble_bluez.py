@@ -45,6 +45,16 @@ async def call(
     return reply.body[0] if reply.body else None
 
 
+async def daemon(bus: MessageBus) -> str:
+    """The name on the bus of the bluetoothd that runs, another one after each start; empty where none runs."""
+    message = Message(
+        destination="org.freedesktop.DBus", path="/org/freedesktop/DBus", interface="org.freedesktop.DBus",
+        member="GetNameOwner", signature="s", body=[SERVICE],
+    )  # fmt: skip
+    reply = await bus.call(message)
+    return str(reply.body[0]) if reply is not None and reply.message_type is MessageType.METHOD_RETURN else ""
+
+
 async def objects(bus: MessageBus) -> Objects:
     """All that BlueZ knows: path → interface → property → value. Raises RadioError."""
     managed = await call(bus, "/", "org.freedesktop.DBus.ObjectManager", "GetManagedObjects")

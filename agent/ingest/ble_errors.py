@@ -18,6 +18,9 @@ class RadioError(Exception):
         super().__init__(message)
 
 
+DAEMON_DIED = "bluetoothd died over it"
+"""As that of BlueZ 5.66 does when a device has forgotten that it was paired."""
+
 _NO_SERVICE = "its service bluetoothd does not run"
 _OFF = "it is switched off"
 _NOT_AVAILABLE: dict[str, tuple[RadioFault, str]] = {
@@ -30,6 +33,8 @@ _BY_DBUS_ERROR: dict[str, tuple[RadioFault, str]] = {
     "NotReady": ("off", _OFF),
     "AccessDenied": ("denied", "this user may not use it: see vagus doctor"),
     "ServiceUnknown": ("absent", _NO_SERVICE),
+    "NoSuchUnit": ("absent", _NO_SERVICE),
+    "ChildExited": ("absent", _NO_SERVICE),
     "NoReply": ("absent", "its service bluetoothd does not answer"),
 }
 """By the last part of the name of a D-Bus error."""

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from agent.ingest.ble_errors import DAEMON_DIED
 from firmware_bridge.devices import LinkError
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class PerhapsUnpairedError(LinkError):
 
 FRUITLESS, FRUITLESS_SAID = 3, 2
 """So often, and a device that is paired may have forgotten that; less often where the error points to it."""
-_ACCESS_DENIED = ("le-connection-unknown", "permission denied")
+_ACCESS_DENIED = ("le-connection-unknown", "permission denied", DAEMON_DIED)
 """What BlueZ makes of an encryption that the device refuses."""
 UNANSWERED = 2
 """So often in a row no answer once connected, and a device that is not paired may want to be."""

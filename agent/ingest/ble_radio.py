@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from agent.ingest.ble_errors import RadioError, link_error, radio_error
+from agent.ingest.ble_errors import DAEMON_DIED, RadioError, link_error, radio_error
 from firmware_bridge.devices import Advertisement, LinkError
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ CONNECT_S = 30.0
 """A device that advertises answers within this and has said what it has, or has gone again."""
 CALL_S = 10.0
 """Patience with anything that the adapter itself is asked for."""
+DAEMON_S = 2.0
+"""Patience with the bus, about nothing that matters much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,7 @@ class Radio:
         def ended(_client: BleakClient) -> None:
             lost()
 
+        daemon = await self._daemon()
         try:
             async with asyncio.timeout(CONNECT_S):
                 if self._backend is None:
@@ -119,6 +122,8 @@ class Radio:
                 await client.connect()
                 return client
         except Exception as error:
+            if daemon and daemon != await self._daemon():
+                raise LinkError("lost", f"the connection: {DAEMON_DIED}") from error
             found = link_error(error, "the connection")
             # What a radio cannot do at the moment is nothing that the device refuses.
             raise found if found.fault != "refused" else LinkError("lost", str(found)) from error
@@ -138,6 +143,16 @@ class Radio:
                     await BleakClient(sighting.handle, backend=self._backend.client).unpair()
         except Exception as error:
             raise link_error(error, "forgetting the device") from error
+
+    async def _daemon(self) -> str:
+        """Which bluetoothd runs, as far as can be told."""
+        with suppress(Exception):
+            if self._backend is None:
+                from agent.ingest.ble_bluez import daemon, system_bus  # noqa: PLC0415
+
+                async with asyncio.timeout(DAEMON_S), system_bus() as bus:
+                    return await daemon(bus)
+        return ""
 
     async def power_cycle(self) -> None:
         """Switch the adapter off and on; every link on it is lost. Raises RadioError."""

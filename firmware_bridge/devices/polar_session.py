@@ -78,9 +78,10 @@ class PolarSession:
             await self._ask(link, PmdRequest(PmdOp.STOP, measurement))
 
     async def _start_pmd(self, link: Link) -> None:
+        # Read before it is listened to: BlueZ tells whoever listens what somebody reads.
+        offers = PmdOffers.from_bytes(await link.read(polar_pmd.CONTROL_POINT))
         await link.subscribe(polar_pmd.CONTROL_POINT)
         await link.subscribe(polar_pmd.DATA)
-        offers = PmdOffers.from_bytes(await link.read(polar_pmd.CONTROL_POINT))
         for reader in self._pmd.values():
             if reader.measurement not in offers.measurements:
                 raise DeviceRefusedError(f"it does not offer {reader.stream.channel}")

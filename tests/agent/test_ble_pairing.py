@@ -15,7 +15,7 @@ from dbus_fast import Message, MessageType
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.ingest.ble_errors import RadioError, link_error, radio_error
+from agent.ingest.ble_errors import DAEMON_DIED, RadioError, link_error, radio_error
 from agent.ingest.ble_pairing import (
     AGENT,
     PATH,
@@ -93,9 +93,10 @@ def test_a_known_device_that_cannot_be_connected_to_may_have_lost_its_bond() -> 
     assert doubt.failed(lost, True, may_pair=True, connected=False) is lost
 
 
-def test_where_the_error_points_to_it_a_bond_is_lost_for_certain() -> None:
+@pytest.mark.parametrize("error", ["[org.bluez.Error.Failed] le-connection-unknown", DAEMON_DIED])
+def test_where_the_error_points_to_it_a_bond_is_lost_for_certain(error: str) -> None:
     doubt = BondDoubt()
-    denied = LinkError("lost", "the connection: [org.bluez.Error.Failed] le-connection-unknown")
+    denied = LinkError("lost", f"the connection: {error}")
     assert doubt.failed(denied, True, may_pair=True, connected=False) is denied
     again = doubt.failed(denied, True, may_pair=True, connected=False)
     assert (again.fault, isinstance(again, PerhapsUnpairedError)) == ("bond", False)
@@ -149,6 +150,8 @@ def test_what_bleak_says_of_a_link_is_one_of_five_faults(error: Exception, fault
         (BleakDBusError("org.bluez.Error.NotReady", []), "off"),
         (BleakDBusError("org.freedesktop.DBus.Error.AccessDenied", []), "denied"),
         (BleakDBusError("org.freedesktop.DBus.Error.ServiceUnknown", []), "absent"),
+        (BleakDBusError("org.freedesktop.systemd1.NoSuchUnit", []), "absent"),
+        (BleakDBusError("org.freedesktop.DBus.Error.Spawn.ChildExited", []), "absent"),
         (FileNotFoundError(), "absent"),
         (BleakError("odd"), "failed"),
         (RadioError("busy", "as it was"), "busy"),

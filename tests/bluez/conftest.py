@@ -1,4 +1,4 @@
-"""What the tests of real Bluetooth stand on: a bluetoothd that may be killed, and wearables that may misbehave.
+"""What the tests of real Bluetooth stand on: an adapter that may be switched off, and wearables that may misbehave.
 
 They run in the guest that `make test-bluez` starts, and are skipped everywhere else.
 """
@@ -8,17 +8,17 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 STAGE = os.environ.get("VAGUS_BLUEZ", "")
-DAEMONS = ("/usr/libexec/bluetooth/bluetoothd", "/usr/lib/bluetooth/bluetoothd")
 PATIENCE_S = 60.0
 
 
@@ -32,13 +32,33 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 class Ward:
     """The wearables; see ward.py."""
 
+    addresses: Mapping[str, str] = {
+        "strap": "C4:00:00:00:00:01",
+        "guarded": "C4:00:00:00:00:02",
+        "h10": "C4:00:00:00:00:03",
+        "cgm": "C4:00:00:00:00:04",
+    }
+
     def __init__(self) -> None:
         with Path(STAGE, "ward.txt").open("w") as log:
             self._process = subprocess.Popen(
                 [sys.executable, Path(__file__).parent / "ward.py"],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
             )  # fmt: skip
+        self._worn: set[str] = set()
         assert self._answer() == "ready"
+
+    def wear(self, name: str) -> str:
+        """Bring a wearable into range; returns its address."""
+        self.call(name, "come_back")
+        self._worn.add(name)
+        return self.addresses[name]
+
+    def take_off(self) -> None:
+        """Every wearable is out of range."""
+        for name in self._worn:
+            self.call(name, "go_away")
+        self._worn.clear()
 
     def call(self, whose: str, method: str, *values: object) -> Any:
         return self._ask("call", whose, method, *values)
@@ -66,45 +86,11 @@ class Ward:
         return said["value"]
 
 
-class Bluetoothd:
-    """BlueZ's daemon."""
-
-    def __init__(self) -> None:
-        self._log = Path(STAGE, "bluetoothd.txt")
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        daemon = next(one for one in DAEMONS if Path(one).exists())
-        with self._log.open("a") as log:
-            self._process = subprocess.Popen([daemon, "--nodetach", "--debug"], stdout=log, stderr=log)
-
-    def kill(self) -> None:
-        """As by kill -9."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-    @property
-    def runs(self) -> bool:
-        return self._process is not None and self._process.poll() is None
-
-
-class House:
-    """All of it: the wearables, the daemon, and the one adapter between."""
-
-    def __init__(self) -> None:
-        self.ward, self.bluetoothd = Ward(), Bluetoothd()
-
-    def in_order(self) -> None:
-        """The daemon runs, its adapter is on and knows no device."""
-        if not self.bluetoothd.runs:
-            self.bluetoothd.start()
-        asyncio.run(_in_order())
-
-    def close(self) -> None:
-        self.bluetoothd.kill()
-        self.ward.close()
+def kill_bluetoothd() -> None:
+    """As by kill -9."""
+    for name in Path("/proc").glob("[0-9]*/comm"):
+        if name.read_text().strip() == "bluetoothd":
+            os.kill(int(name.parent.name), signal.SIGKILL)
 
 
 async def _in_order() -> None:
@@ -138,19 +124,15 @@ async def power(on: bool) -> None:
 
 
 @pytest.fixture(scope="session")
-def _house() -> Iterator[House]:
-    house = House()
-    yield house
-    house.close()
+def _ward() -> Iterator[Ward]:
+    ward = Ward()
+    yield ward
+    ward.close()
 
 
 @pytest.fixture
-def house(_house: House) -> House:
-    """Everything in order, as after a start of the machine."""
-    _house.in_order()
-    return _house
-
-
-@pytest.fixture
-def ward(house: House) -> Ward:
-    return house.ward
+def ward(_ward: Ward) -> Ward:
+    """Nothing is worn, and BlueZ runs, its adapter is on and it knows no device, as after a start of the machine."""
+    _ward.take_off()
+    asyncio.run(_in_order())
+    return _ward

@@ -17,7 +17,8 @@ FETCHED = REPOSITORY / "build" / "bluez-guest" / "root"
 
 WANTED_MODULES = (
     *("virtio_pci", "virtio_mmio", "9pnet_virtio", "9p", "overlay"),  # this machine's files as the guest's own
-    *("ecdh_generic", "cmac", "ecb", "aes_generic", "ccm", "hci_vhci"),  # Bluetooth, and the ciphers of its pairing
+    *("hmac", "sha256_generic", "sha512_generic", "ctr", "jitterentropy_rng", "drbg"),  # chance, for the keys of
+    *("ecdh_generic", "cmac", "ecb", "aes_generic", "ccm", "hci_vhci"),  # Bluetooth's pairing
 )
 
 

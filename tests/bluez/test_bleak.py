@@ -6,17 +6,17 @@ import asyncio
 
 import pytest
 from bleak import BleakClient, BleakScanner
+from conftest import Ward
 
-STRAP = "C4:00:00:00:00:01"
 HEART_RATE = "00002a37-0000-1000-8000-00805f9b34fb"
 PATIENCE_S = 60.0
 
 pytestmark = pytest.mark.bluez
 
 
-def test_a_strap_is_found_listened_to_and_hangs_up(ward) -> None:
+def test_a_strap_is_found_listened_to_and_hangs_up(ward: Ward) -> None:
     async def scenario() -> None:
-        device = await BleakScanner.find_device_by_address(STRAP, timeout=PATIENCE_S)
+        device = await BleakScanner.find_device_by_address(ward.wear("strap"), timeout=PATIENCE_S)
         assert device is not None
         lost, came = asyncio.Event(), asyncio.Queue[bytes]()
         async with asyncio.timeout(PATIENCE_S), BleakClient(device, lambda _: lost.set()) as client:

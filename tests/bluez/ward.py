@@ -1,8 +1,9 @@
 """The virtual wearables of the guest, and the controller through which its kernel hears them. A process of its own.
 
-Each line in, a JSON list, asks for something and is answered by one line: ["call", "h10", "disconnect"] does it,
-["set", "h10", "refuses_pairing", true] and ["get", "h10", "connections"] are about an attribute; "adapter" is the
+Each line in, a JSON list, asks for something and is answered by one line: ["call", "strap", "disconnect"] does it,
+["set", "cgm", "refuses_pairing", true] and ["get", "strap", "connections"] are about an attribute; "adapter" is the
 guest's own controller, which can be unplugged and plugged in. The answer is {"value": …} or {"error": "…"}.
+Every wearable is out of range until it is called to `come_back`.
 """
 
 from __future__ import annotations
@@ -11,20 +12,44 @@ import asyncio
 import inspect
 import json
 import sys
+import time
 from contextlib import AsyncExitStack
 from typing import Any
 
+import numpy as np
+from bumble import hci
 from bumble.transport.common import Transport
 from bumble.transport.vhci import open_vhci_transport
+from conftest import Ward
 
-from firmware_bridge.emulator import Air, HeartRateStrap, peripheral
+from firmware_bridge.emulator import Air, DeviceTime, GlucoseSensor, HeartRateStrap, Peripheral, PolarH10, Repeated
+from firmware_bridge.emulator import peripheral as emulated
 from firmware_bridge.emulator.air import VirtualController
 
-peripheral.ADVERTISING_INTERVAL_MS = 400  # the guest computes slowly
+emulated.ADVERTISING_INTERVAL_MS = 400  # the guest computes slowly
 
-STRAP = "C4:00:00:00:00:01"
-BONDED = "C4:00:00:00:00:02"
 ADAPTER = "00:AA:01:00:00:42"
+CGM_READINGS = 13
+"""Readings that the glucose sensor has stored when it is switched on: an hour, each 5 min."""
+NS_PER_S = 1_000_000_000
+
+
+def wearables(air: Air) -> dict[str, Peripheral]:
+    """A strap, one that has to be paired, a strap with an ECG that counts its samples in µV, a glucose sensor."""
+    now_ns = time.time_ns()
+    glucose = GlucoseSensor(
+        air,
+        Ward.addresses["cgm"],
+        time=DeviceTime(now_ns),
+        mg_dl=[100.0 + number for number in range(288)],
+        session_start_ns=now_ns - (CGM_READINGS - 1) * 300 * NS_PER_S,
+    )
+    return {
+        "strap": HeartRateStrap(air, Ward.addresses["strap"]),
+        "guarded": HeartRateStrap(air, Ward.addresses["guarded"], emulated.About("Guarded strap"), bonds=True),
+        "h10": PolarH10(air, Ward.addresses["h10"], ecg_uv=Repeated(np.arange(20_000))),
+        "cgm": glucose,
+    }
 
 
 class GuestAdapter:
@@ -45,6 +70,12 @@ class GuestAdapter:
             link=self._air,
             public_address=ADAPTER,
         )
+        # Of a controller with these, Linux waits for an "enhanced connection complete"; bumble's sends the plain one.
+        self.controller.le_features &= ~(
+            hci.LeFeatureMask.LL_PRIVACY
+            | hci.LeFeatureMask.LE_EXTENDED_ADVERTISING
+            | hci.LeFeatureMask.LE_PERIODIC_ADVERTISING
+        )
 
     async def unplug(self) -> None:
         """It is gone, as a dongle that somebody took."""
@@ -54,42 +85,33 @@ class GuestAdapter:
         self.controller.pull_out()
         await self._transport.close()
 
-    def hang(self) -> None:
-        """It answers no more."""
-        assert self.controller is not None
-        self.controller.answers = False
-
-
-def attribute(root: object, path: str) -> tuple[Any, str]:
-    """Whose attribute it is, and its last name."""
-    *way, name = path.split(".")
-    for one in way:
-        root = getattr(root, one)
-    return root, name
-
 
 async def answer(things: dict[str, Any], request: list[Any]) -> Any:
+    """Do what is asked; only plain values are told."""
     verb, whose, path, *values = request
-    owner, name = attribute(things[whose], path)
+    owner = things[whose]
+    *way, name = path.split(".")
+    for one in way:
+        owner = getattr(owner, one)
     if verb == "set":
-        return setattr(owner, name, values[0])
+        setattr(owner, name, values[0])
+        return None
     found = getattr(owner, name)
     if verb == "get":
-        return found
+        return found if isinstance(found, (bool, int, float, str, type(None))) else repr(found)
     result = found(*values)
-    return await result if inspect.isawaitable(result) else result
+    if inspect.isawaitable(result):
+        await result
+    return None
 
 
 async def main() -> None:
     air = Air()
     async with AsyncExitStack() as stack:
-        things: dict[str, Any] = {
-            "strap": await stack.enter_async_context(HeartRateStrap(air, STRAP)),
-            "bonded": await stack.enter_async_context(
-                HeartRateStrap(air, BONDED, peripheral.About("Bonded strap"), bonds=True)
-            ),
-            "adapter": GuestAdapter(air),
-        }
+        things: dict[str, Any] = {"adapter": GuestAdapter(air)}
+        for name, one in wearables(air).items():
+            things[name] = await stack.enter_async_context(one)
+            await one.go_away()
         await things["adapter"].plug_in()
         reader = asyncio.StreamReader()
         await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
@@ -99,7 +121,7 @@ async def main() -> None:
                 said = {"value": await answer(things, json.loads(line))}
             except Exception as error:
                 said = {"error": repr(error)}
-            print(json.dumps(said, default=str), flush=True)
+            print(json.dumps(said), flush=True)
 
 
 if __name__ == "__main__":
