@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import urllib.parse
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +14,20 @@ from agent.config_schema import FileName, Table
 from agent.config_source_schema import web_address
 from agent.tls import TlsFileError, client_context
 from agent.uplink.webhook import Receiver, read_secret
+
+
+def _receiver_address(value: str) -> str:
+    web_address(value)
+    try:
+        parts = urllib.parse.urlsplit(value)
+        is_whole = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_whole = False
+    if not is_whole:
+        raise ValueError("must have a host, and a port from 1 to 65535 where it names one")
+    if not value.isascii() or not value.isprintable():
+        raise ValueError("must be plain ASCII: write other characters as %xx, a host name as xn--…")
+    return value
 
 
 def _prefix(value: str) -> str:
@@ -43,7 +58,7 @@ class HomeAssistantConfig:
 class WebhookTable(Table):
     """Every event of an alert is also sent to an address of the web, signed. Without this table there is none."""
 
-    url: Annotated[str, AfterValidator(web_address)] = Field(
+    url: Annotated[str, AfterValidator(_receiver_address)] = Field(
         title="Address",
         description="Where to post to, `https://…`; `http://` only inside one house. A redirection is not followed.",
     )

@@ -46,6 +46,10 @@ class Discovery:
                     log.warning("home assistant: not told of the devices: %s", error)
                     await asyncio.sleep(RETRY_S)
                     continue
+                except Exception:  # a fault here must cost the watching nothing
+                    log.exception("home assistant: not told of the devices")
+                    await asyncio.sleep(RETRY_S)
+                    continue
                 if not self._documents:
                     hearing.cancel()
                     return

@@ -207,6 +207,11 @@ class WebhookPublisher:
                     log.warning("webhook waits: %s", error)
                     waited = False
                     await asyncio.sleep(FIRST_RETRY_S)
+                except Exception as error:  # a fault here must cost the watching and the broker's subscribers nothing
+                    log.exception("webhook: fault")
+                    self._fails(f"fault in the agent: {type(error).__name__}")
+                    await self._back_off()
+                    waited = True
                 if not waited:
                     await self._wait_for_work()
         finally:
@@ -227,8 +232,7 @@ class WebhookPublisher:
         except PostError as refusal:
             self._failed(waiting, refusal)
             if refusal.status not in OF_THIS_ALERT:
-                self._delay_s = min(max(2 * self._delay_s, FIRST_RETRY_S), LONGEST_RETRY_S)
-                await asyncio.sleep(_jitter.uniform(self._delay_s / 2, self._delay_s))
+                await self._back_off()
             return True
         await self._on_worker(lambda: self._outbox.webhook_delivered([waiting.id]))
         self.published += 1
@@ -253,11 +257,18 @@ class WebhookPublisher:
             post.cut_off()
             raise
 
+    async def _back_off(self) -> None:
+        self._delay_s = min(max(2 * self._delay_s, FIRST_RETRY_S), LONGEST_RETRY_S)
+        await asyncio.sleep(_jitter.uniform(self._delay_s / 2, self._delay_s))
+
+    def _fails(self, reason: str) -> None:
+        if self._failing_since_s is None:
+            self._failing_since_s, self._first_reason = time.monotonic(), reason
+            log.warning("webhook at %s: %s; alerts wait", self._receiver.host, reason)
+
     def _failed(self, waiting: Waiting, refusal: PostError) -> None:
         now_s = time.monotonic()
-        if self._failing_since_s is None:
-            self._failing_since_s, self._first_reason = now_s, str(refusal)
-            log.warning("webhook at %s: %s; alerts wait", self._receiver.host, refusal)
+        self._fails(str(refusal))
         if refusal.status in OF_THIS_ALERT:
             before = self._held.get(waiting.alert_id)
             delay_s = FIRST_RETRY_S if before is None else min(2 * before.delay_s, LONGEST_RETRY_S)

@@ -85,3 +85,19 @@ def test_each_fault_of_a_webhook_is_said(text: str, fault: str, tmp_path: Path) 
 def test_a_secret_that_is_no_key_is_a_fault_that_does_not_show_it(tmp_path: Path) -> None:
     (found,) = faults(hook(tmp_path, secret="hunter2"), tmp_path)  # noqa: S106
     assert found == "webhook.secret_file: its first line does not begin with whsec_"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://example.org:99999/", "https://example.org:0/", "https://:443/x", "https://[::1/", "https://a/ü", "x"],
+)
+def test_an_address_that_nothing_can_be_posted_to_is_a_fault(url: str, tmp_path: Path) -> None:
+    (found,) = faults(hook(tmp_path, url=url), tmp_path)
+    assert found.startswith("webhook.url: must")
+
+
+@pytest.mark.parametrize("url", ["https://example.org", "http://127.0.0.1:1880/vagus?x=1", "https://[::1]:8443/hook"])
+def test_an_address_with_port_path_and_query_is_good(url: str, tmp_path: Path) -> None:
+    webhook = config(hook(tmp_path, url=url), tmp_path).webhook
+    assert webhook is not None
+    assert webhook.url == url

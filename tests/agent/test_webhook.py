@@ -186,6 +186,26 @@ def test_an_answer_without_end_is_cut_off(outbox: Outbox, monkeypatch: pytest.Mo
     assert told.endswith("its answer did not come to an end")
 
 
+def test_a_fault_in_the_publisher_is_trouble_and_not_its_end(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhook, "FIRST_RETRY_S", 0.02)
+    monkeypatch.setattr(webhook, "PATIENCE_S", 0.0)
+    outbox.commit(event("asystole"))
+    seen: list[str] = []
+    with receiving() as receiver, monkeypatch.context() as broken:
+        broken.setattr(webhook, "Post", None)
+
+        def mended(publisher: WebhookPublisher) -> bool:
+            seen.append(publisher.trouble())
+            if len([text for text in seen if text]) == 3:
+                broken.undo()
+                monkeypatch.setattr(webhook, "FIRST_RETRY_S", 0.02)
+            return publisher.published == 1
+
+        publish(outbox, Target(receiver.url, KEY), mended)
+        assert texts(receiver) == ["asystole start"]
+    assert any("fault in the agent: TypeError" in text for text in seen)
+
+
 def test_trouble_is_over_once_everything_is_through(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(webhook, "PATIENCE_S", 0.0)
     monkeypatch.setattr(webhook, "FIRST_RETRY_S", 0.02)
