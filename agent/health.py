@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import Literal
 
 from agent import __version__
+from agent.heart_day import heart_day_vitals
 from agent.ingest.device_status import DeviceSource, DeviceStatus
 from agent.ingest.mqtt import MqttSource
 from agent.ingest.nightscout import NightscoutSource
@@ -43,6 +44,7 @@ log = logging.getLogger(__name__)
 
 VITALS_S = 2.0
 DEVICE_VITALS_S = 60.0
+DAYS_S = 300.0
 DISPLAY_BACKLOG = 200
 """Display messages under way at once; more are not sent at all."""
 
@@ -76,7 +78,7 @@ class Health:
         self._last_vital: dict[tuple[str, str], str] = {}
         self._glucose_shown_ns: dict[str, int] = {}
         self._shed = 0
-        self._devices_due_s = 0.0
+        self._devices_due_s = self._days_due_s = 0.0
         self._changed = asyncio.Event()
         self._said: tuple[str, ...] = ()
         for connection in (uplink, ingest):
@@ -98,6 +100,9 @@ class Health:
             self._changed.clear()
             if self._uplink.is_connected:
                 vitals = await loop.run_in_executor(self._thread, self._vitals)
+                if loop.time() >= self._days_due_s:
+                    self._days_due_s = loop.time() + DAYS_S
+                    vitals += await loop.run_in_executor(self._thread, self._heart_days)
                 if loop.time() >= self._devices_due_s:
                     self._devices_due_s = loop.time() + DEVICE_VITALS_S
                     vitals += [vital for status in self._devices() for vital in device_vitals(status, time.time_ns())]
@@ -207,6 +212,14 @@ class Health:
             if glucose is not None and glucose.last is not None:
                 self._glucose_shown_ns[name] = glucose.last.t_ns
         return out
+
+    def _heart_days(self) -> list[Vital]:
+        history, now_ns = self._worker.history, time.time_ns()
+        if history is None or not self._worker.is_live:
+            return []
+        worn = [name for name, patient in self._worker.engine.patients.items() if patient.person.ecg is not None]
+        days = [(name, history.heart_day(name, now_ns)) for name in worn]
+        return [vital for name, day in days if day is not None for vital in heart_day_vitals(name, day)]
 
     def _pauses(self) -> list[PauseHealth]:
         if self._worker.attendance is None:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from agent.alarms.alert import AlertEvent
 from agent.alarms.observation import Observation
+from agent.heart_day import HeartDay, heart_day
 from agent.history_alarms import ALARM_INSERT, Row, alarm_row, alert_row, attention_row
 from agent.history_ecg import EcgBucket, EcgBuckets
 from agent.history_file import (
@@ -227,6 +228,15 @@ class History:
                 self._add("ecg", _ecg_row(patient, bucket))
         self.flush()
         self._let_go()
+
+    def heart_day(self, patient: str, end_ns: int) -> HeartDay | None:
+        """The last 24 hours of a heart, as far as they are on disk; None while the file cannot be used."""
+        if self._db is None:
+            return None
+        try:
+            return heart_day(self._db, patient, end_ns)
+        except sqlite3.Error:  # what ails the file is found, mended and told by the next write
+            return None
 
     def versions(self) -> PersonalVersions | None:
         """The kept versions of what is adapted to each person; None while the file cannot be used."""
