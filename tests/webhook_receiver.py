@@ -24,7 +24,8 @@ class Receiver:
     status: int = 204
     location: str = ""
     refuses: str = ""
-    """Part of a body that is answered with 422."""
+    """Part of a body that is answered with `refuses_with`."""
+    refuses_with: int = 422
     answers_after: threading.Event | None = None
     """Set: the answer waits for it; the request has been read by then."""
     drips: bool = False
@@ -54,7 +55,7 @@ class _Handler(BaseHTTPRequestHandler):
             one.answers_after.wait(30)
         while one.drips and not self.server.over.wait(0.05):
             self.wfile.write(b"H")
-        self._answer(event, 422 if one.refuses and one.refuses in body.decode() else one.status)
+        self._answer(event, one.refuses_with if one.refuses and one.refuses in body.decode() else one.status)
 
     def _answer(self, event: dict[str, Any], status: int) -> None:
         one = self.server.one

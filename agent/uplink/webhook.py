@@ -175,6 +175,8 @@ class WebhookPublisher:
         self._posting = ThreadPoolExecutor(1, thread_name_prefix="webhook")
         self._work = asyncio.Event()
         self._held: dict[str, _Hold] = {}
+        self._aside: set[str] = set()
+        """Alerts that step aside once, for the others to be tried."""
         self._delay_s = 0.0
         self._failing_since_s: float | None = None
         self._first_reason = ""
@@ -220,7 +222,10 @@ class WebhookPublisher:
     async def _post_next(self) -> bool:
         """Send what is next; False when there is nothing to send now."""
         held = self._held_now()
-        waiting = await self._on_worker(lambda: self._queue.next(held))
+        waiting = await self._on_worker(lambda: self._queue.next([*held, *self._aside]))
+        if waiting is None and self._aside:
+            self._aside.clear()
+            waiting = await self._on_worker(lambda: self._queue.next(held))
         if waiting is None:
             if not held:  # nothing is left: what was given up, and what that was held for, is over
                 self._held.clear()
@@ -231,15 +236,16 @@ class WebhookPublisher:
             await self._post(waiting)
         except PostError as refusal:
             self._failed(waiting, refusal)
+            if refusal.status is not None and refusal.status >= 500:
+                self._aside.add(waiting.alert_id)  # it may be this very alert that the receiver stumbles over
             if refusal.status not in OF_THIS_ALERT:
                 await self._back_off()
             return True
         await self._on_worker(lambda: self._outbox.webhook_delivered([waiting.id]))
         self.published += 1
         self._delay_s = 0.0
+        self._aside.clear()
         self._held.pop(waiting.alert_id, None)
-        if not self._held:
-            self._well()
         return True
 
     async def _post(self, waiting: Waiting) -> None:

@@ -118,11 +118,14 @@ def test_the_urgent_go_first_and_each_alert_in_order(outbox: Outbox) -> None:
         assert texts(receiver) == ["asystole start", "low start", "low end", "device_battery:x start"]
 
 
-def test_what_the_receiver_refuses_waits_and_the_rest_goes_on(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("status", [422, 500])
+def test_an_alert_that_the_receiver_cannot_take_waits_and_the_rest_goes_on(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
     monkeypatch.setattr(webhook, "FIRST_RETRY_S", 0.05)
     outbox.commit([*event("asystole"), *event("low"), *event("asystole", Phase.END)])
     with receiving() as receiver:
-        receiver.refuses = "asystole"
+        receiver.refuses, receiver.refuses_with = "asystole", status
         publish(outbox, Target(receiver.url, KEY), lambda p: p.published == 1)
         assert texts(receiver) == ["low start"]
         receiver.refuses = ""
