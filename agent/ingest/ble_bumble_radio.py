@@ -69,7 +69,7 @@ class Radio:
                 try:
                     async with asyncio.timeout(2 * ANSWER_TIMEOUT_S):
                         self._device = await self._power_on()
-                except (OSError, TimeoutError, core.BaseBumbleError, hci.HCI_Error) as error:
+                except Exception as error:  # a transport raises what it likes; there is no controller, whatever it is
                     await self._close()
                     raise _not_available(str(error) or "it does not answer") from error
             return self._device
