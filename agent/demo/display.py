@@ -165,10 +165,9 @@ class LiveDisplay:
 
 
 def is_shown(code: str) -> bool:
-    """Whether a number is one to look at while the demo plays; how strongly a wearable is received is none."""
-    return not code.startswith("rssi_")
+    """Whether a number is one to look at while the demo plays: batteries and reception are not."""
+    return code in VITAL_NAME
 
 
 def _vital_text(code: str, value: float, unit: str) -> str:
-    name = VITAL_NAME.get(code, code.replace("_", " of ", 1))
-    return f"{name} {value:.0f} {VITAL_UNIT.get(unit, unit)}".replace(" /", "/")
+    return f"{VITAL_NAME.get(code, code)} {value:.0f} {VITAL_UNIT.get(unit, unit)}".replace(" /", "/")

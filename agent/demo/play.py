@@ -14,13 +14,14 @@ import time
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from agent.broker import BrokerError, LocalBroker
-from agent.demo.bluetooth import FOUND_S, VirtualBluetooth, source_lines, virtual_bluetooth
+from agent.demo.bluetooth import ECG_HZ, FOUND_S, VirtualBluetooth, source_lines, virtual_bluetooth
 from agent.demo.display import Display, LiveDisplay, PlainDisplay
 from agent.demo.programme import Programme, liveliest, recorded, scripted
 from agent.demo.subscriber import Subscriber
@@ -40,7 +41,7 @@ TAIL_S = 3.0
 
 
 class _NoBluetoothError(RuntimeError):
-    """The glucose sensor cannot be reached over Bluetooth; the message says why."""
+    """The wearables cannot be reached over Bluetooth; the message says why."""
 
 
 class DemoError(RuntimeError):
@@ -49,7 +50,7 @@ class DemoError(RuntimeError):
 
 def _programme(args: argparse.Namespace) -> Programme:
     if args.record is None:
-        return scripted(args.seconds)
+        return scripted(args.seconds) if find_spec("bumble") is None else scripted(args.seconds, ECG_HZ)
     if args.start_s is None and args.seconds is None:
         return recorded(args.record, *liveliest(args.record))
     return recorded(args.record, args.start_s or 0.0, args.seconds)
@@ -115,19 +116,19 @@ async def play(programme: Programme, display: Display, console: Console) -> int:
 async def _over_bluetooth(
     programme: Programme, display: Display, folder: Path, port: int, bluetooth: VirtualBluetooth
 ) -> _Performance | None:
-    """With the glucose sensor over Bluetooth; None, and a word why, where that does not come about."""
+    """With the wearables over Bluetooth; None, and a word why, where that does not come about."""
     try:
         return await _perform(programme, display, folder, port, bluetooth)
     except _NoBluetoothError as error:
-        display.say(f"{error}: the glucose sensor goes over MQTT; starting the agent anew …")
+        display.say(f"{error}: they go over MQTT; starting the agent anew …")
         return None
 
 
 async def _perform(
     programme: Programme, display: Display, folder: Path, port: int, bluetooth: VirtualBluetooth | None = None
 ) -> _Performance:
-    glucose = None if bluetooth is None or programme.cgm is None else source_lines(programme.cgm)
-    home = folder / ("mqtt" if glucose is None else "bluetooth")
+    worn = None if bluetooth is None or programme.cgm is None else source_lines(programme.ecg, programme.cgm)
+    home = folder / ("mqtt" if worn is None else "bluetooth")
     home.mkdir()
     environment = dict(os.environ) if bluetooth is None else os.environ | {VARIABLE: bluetooth.setting}
     async with contextlib.AsyncExitStack() as stack:
@@ -138,24 +139,21 @@ async def _perform(
         await subscriber.subscribe()
         listener = asyncio.create_task(subscriber.run(), name="subscriber")
         stack.push_async_callback(_end, listener)
-        agent = await stack.enter_async_context(_agent(agent_config(programme, port, home, glucose), home, environment))
+        agent = await stack.enter_async_context(_agent(agent_config(programme, port, home, worn), home, environment))
         await _first(subscriber.ready.wait(), agent, READY_S, home, "did not say that it is online")
         lead_s = 0.0
-        if bluetooth is not None:
-            display.say("the agent is online; it looks for the glucose sensor over Bluetooth")
-            lead_s = await _meet(programme, bluetooth)
+        if bluetooth is None:
+            t0_ns = subscriber.begin(time.time_ns())
+            sending = _send(programme, display, sensor, t0_ns)
+        else:
+            display.say("the agent is online; it looks for a chest strap and a glucose sensor over Bluetooth")
+            met_ns, lead_s = await _meet(programme, bluetooth)
+            t0_ns = subscriber.begin(met_ns)
+            sending = _show(programme, display, t0_ns)
         display.say("the agent is online; the sensor begins to send")
-        t0_ns = subscriber.begin(time.time_ns())
         clock = asyncio.create_task(_advance(display, t0_ns), name="clock")
         stack.push_async_callback(_end, clock)
-        by_mqtt = glucose is None
-        await _first(
-            _send(programme, display, sensor, t0_ns, glucose_too=by_mqtt),
-            agent,
-            programme.duration_s + 60.0,
-            home,
-            "stopped reading",
-        )
+        await _first(sending, agent, programme.duration_s + 60.0, home, "stopped reading")
         await _first(asyncio.sleep(TAIL_S), agent, TAIL_S + 60.0, home, "stopped")
         display.say("stopping the agent")
         with contextlib.suppress(ProcessLookupError):
@@ -163,26 +161,34 @@ async def _perform(
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_S):
                 await subscriber.gone.wait()
-    return _Performance(subscriber, agent_config(programme, 1883, None, glucose), lead_s)
+    return _Performance(subscriber, agent_config(programme, 1883, None, worn), lead_s)
 
 
-async def _meet(programme: Programme, bluetooth: VirtualBluetooth) -> float:
-    """Switch the sensor on and let the agent find it; returns how long that took, in s. Raises _NoBluetoothError."""
-    if programme.cgm_chunks is None:
-        return 0.0
+async def _meet(programme: Programme, bluetooth: VirtualBluetooth) -> tuple[int, float]:
+    """Switch the wearables on and let the agent find them. Raises _NoBluetoothError.
+
+    Returns UTC ns of the ECG's first sample, and how many s the glucose sensor is ahead of it.
+    """
     begun_ns = time.time_ns() // NS_PER_S * NS_PER_S  # a sensor knows the second in which its session began
-    if not await bluetooth.switch_on(list(programme.cgm_chunks(begun_ns))):
-        raise _NoBluetoothError(f"the sensor was not read out over Bluetooth within {FOUND_S:.0f} s")
-    return (time.time_ns() - begun_ns) / NS_PER_S
+    readings = list(programme.cgm_chunks(begun_ns)) if programme.cgm_chunks is not None else []
+    t0_ns = await bluetooth.switch_on(list(programme.ecg_chunks(begun_ns)), readings)
+    if t0_ns is None:
+        raise _NoBluetoothError(f"the agent did not listen to both over Bluetooth within {FOUND_S:.0f} s")
+    return t0_ns, (t0_ns - begun_ns) / NS_PER_S
+
+
+async def _show(programme: Programme, display: Display, t0_ns: int) -> None:
+    """The ECG on the display, as the strap sends it."""
+    for chunk in programme.ecg_chunks(t0_ns):
+        display.sent(chunk, t0_ns)
+        await asyncio.sleep(max(0.0, (chunk.end_ns - time.time_ns()) / NS_PER_S))
 
 
 def _connection(port: int, client_id: str) -> MqttConnection:
     return MqttConnection("127.0.0.1", port, client_id, clean_start=True, session_expiry_s=0)
 
 
-async def _send(
-    programme: Programme, display: Display, sensor: MqttConnection, t0_ns: int, *, glucose_too: bool
-) -> None:
+async def _send(programme: Programme, display: Display, sensor: MqttConnection, t0_ns: int) -> None:
     def shown(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
         for chunk in chunks:
             display.sent(chunk, t0_ns)
@@ -190,7 +196,7 @@ async def _send(
 
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(publish_chunks(sensor, shown(programme.ecg_chunks(t0_ns))), name="ecg")
-        if glucose_too and programme.cgm_chunks is not None:
+        if programme.cgm_chunks is not None:
             tasks.create_task(_send_readings(list(programme.cgm_chunks(t0_ns)), sensor, t0_ns), name="cgm")
 
 
@@ -272,12 +278,15 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
 
 
 def agent_config(
-    programme: Programme, port: int = 1883, folder: Path | None = None, glucose: Sequence[str] | None = None
+    programme: Programme, port: int = 1883, folder: Path | None = None, worn: Sequence[str] | None = None
 ) -> str:
     """The config the agent runs with, as text; without a folder, as one would write it for a broker of one's own.
 
-    `glucose`: the lines of the glucose sensor's source; None: it is on MQTT.
+    `worn`: the lines of the sources; None: they are on MQTT.
     """
+    if worn is None:
+        streams = [programme.ecg, *([programme.cgm] if programme.cgm is not None else [])]
+        worn = [line for stream in streams for line in ("", *_source_lines(stream))][1:]
     lines = [
         "[agent]",
         f'id = "{AGENT}"',
@@ -290,10 +299,8 @@ def agent_config(
         "[[patient]]",
         f"id = {json.dumps(programme.ecg.patient)}",
         "",
-        *_source_lines(programme.ecg),
+        *worn,
     ]
-    if programme.cgm is not None:
-        lines += ["", *(_source_lines(programme.cgm) if glucose is None else glucose)]
     return "\n".join(lines) + "\n"
 
 

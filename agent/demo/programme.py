@@ -81,9 +81,9 @@ class Programme:
         return begun[-1] if begun else ""
 
 
-def scripted(seconds: float | None) -> Programme:
+def scripted(seconds: float | None, rate_hz: float = 250.0) -> Programme:
     """The virtual patient's script, cut or lengthened with a normal rhythm to `seconds` where they are given."""
-    patient = SimulatedPatient(SEED, script=_fitted(DEMO_SCRIPT, seconds))
+    patient = SimulatedPatient(SEED, rate_hz, _fitted(DEMO_SCRIPT, seconds))
     stream = patient.stream(PATIENT, DEVICE)
     readings = cgm_readings(SEED, GLUCOSE_COURSE, interval_s=CGM_INTERVAL_S)[:GLUCOSE_READINGS]
     shown = [replace(one, t_s=one.t_s - readings[-1].t_s + GLUCOSE_NOW_S) for one in readings]

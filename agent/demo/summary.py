@@ -11,22 +11,28 @@ from rich.text import Text
 from agent.demo.truth import Heard, Verdict
 
 NEXT = """
-What you saw: a sensor (here made of software) published its signal over MQTT to a broker on this machine{bluetooth}.
-`vagus run`, in a process of its own, found and classified the beats, judged them by its rules, put each alert on disk
-and published it. This program subscribed, like any other subscriber would, and compared with what it knew was coming.
+{seen}
 
 The agent ran with a config like this one:
 
 {config}
 Next:
-  1. Save that as vagus.toml; put your own broker under [mqtt] and your own sensor under [[patient.source]].
+  1. Save that as vagus.toml; put your own broker under [mqtt] and your own sensor under [[patient.source]]
+     (vagus scan             shows what wearables are near by, with the lines to paste)
   2. vagus check vagus.toml     says what is wrong in it, with the line
   3. vagus run vagus.toml       runs the agent
   4. vagus subscribe            in another terminal, shows alerts as they come
 """
 
-BLUETOOTH = """, and a glucose
-sensor (made of software as well) was paired with over Bluetooth and asked for the three hours that it had stored"""
+OVER_MQTT = """\
+What you saw: a sensor (here made of software) published its signal over MQTT to a broker on this machine. `vagus run`,
+in a process of its own, found and classified the beats, judged them by its rules, put each alert on disk and
+published it. This program subscribed, like any other subscriber would, and compared with what it knew was coming."""
+OVER_BLUETOOTH = """\
+What you saw: a chest strap and a glucose sensor, made of software as is the Bluetooth between. `vagus run`, in a process
+of its own, found both, took in the ECG of the one, was paired with the other and asked it for the three hours of glucose
+that it had stored. It found and classified the beats, judged all by its rules, put each alert on disk and published it
+over MQTT. This program subscribed, like any other subscriber would, and compared with what it knew was coming."""
 
 
 def show_verdicts(console: Console, verdicts: Sequence[Verdict]) -> None:
@@ -79,5 +85,5 @@ def show_heard(console: Console, heard: Sequence[Heard]) -> None:
 def show_next(console: Console, config: str) -> None:
     """How the person goes on from here."""
     indented = "".join(f"    {line}\n" if line else "\n" for line in config.splitlines())
-    bluetooth = BLUETOOTH if 'type = "ble"' in config else ""
-    console.print(NEXT.format(config=indented, bluetooth=bluetooth), markup=False, highlight=False, soft_wrap=True)
+    seen = OVER_BLUETOOTH if 'type = "ble"' in config else OVER_MQTT
+    console.print(NEXT.format(config=indented, seen=seen), markup=False, highlight=False, soft_wrap=True)

@@ -81,11 +81,19 @@ class PolarH10(HeartRateStrap):
         self.in_charger = False
         self.frames = 0
         """Frames of samples made so far, whatever became of them."""
+        self.started = asyncio.Event()
+        """It has been told to measure something, for the first time."""
         self.ended = asyncio.Event()
         """A signal has come to its end."""
         offers = PmdOffers(sum(1 << kind for kind in self._measurements), bytes(15))
         self._control = self.control_point(polar_pmd.CONTROL_POINT, self._asked, bytes(offers))
         self._data = self.source(polar_pmd.DATA)
+
+    @property
+    def ecg_s(self) -> float:
+        """Where it is in its recording of ECG, in s; 0 before the first start."""
+        ecg = self._measurements[PmdType.ECG]
+        return 0.0 if ecg.at_ns is None else ecg.at / ECG_HZ + (self.time.now_ns() - ecg.at_ns) / NS_PER_S
 
     def services(self) -> Sequence[gatt.Service]:
         return [*super().services(), self.service(polar_pmd.SERVICE, self._control, self._data)]
@@ -155,6 +163,7 @@ class PolarH10(HeartRateStrap):
         now_ns = self.time.now_ns()
         if one.at_ns is None:
             one.at_ns = now_ns
+            self.started.set()
         one.rate_hz = rate_hz
         origin, origin_ns = one.at, one.at_ns
         start = origin + -(-(now_ns - origin_ns) * rate_hz // NS_PER_S)

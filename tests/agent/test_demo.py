@@ -16,7 +16,7 @@ from rich.text import Text
 
 from agent.broker import find_mosquitto
 from agent.config import load_config
-from agent.demo.bluetooth import virtual_bluetooth
+from agent.demo.bluetooth import ECG_HZ, virtual_bluetooth
 from agent.demo.display import LiveDisplay
 from agent.demo.play import agent_config, demo_command
 from agent.demo.programme import recorded, scripted
@@ -76,9 +76,9 @@ def test_premature_beats_and_a_slow_heart_call_for_nothing_here() -> None:
     assert expected_alarms(SimulatedPatient(1, script=[Episode(Rhythm.ECTOPY, 60.0)])) == ()
 
 
-@pytest.mark.parametrize("seed", [2, 3, 5, 7])
-def test_other_people_with_that_script_get_the_alarms_it_calls_for(seed: int) -> None:
-    patient = SimulatedPatient(seed)
+@pytest.mark.parametrize(("seed", "rate_hz"), [(2, 250), (3, 250), (5, 250), (7, 250), (1, ECG_HZ), (2, ECG_HZ)])
+def test_other_people_with_that_script_get_the_alarms_it_calls_for(seed: int, rate_hz: float) -> None:
+    patient = SimulatedPatient(seed, rate_hz)
     stream = patient.stream()
     engine = Engine([Person(stream.patient, (stream,))], shipped_models(), mains_hz=50)
     events = [event for chunk in patient.chunks(stream) for event in engine.step([chunk]) if event.phase == "start"]
@@ -226,16 +226,17 @@ def test_an_agent_that_ends_too_soon_is_reported_with_its_last_words(
 
 @pytest.mark.broker
 @pytest.mark.skipif(find_mosquitto() is None, reason="needs mosquitto")
-def test_the_glucose_sensor_is_met_over_bluetooth(
+def test_strap_and_glucose_sensor_are_met_over_bluetooth(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("bumble", reason="bumble is not installed")
     monkeypatch.setattr("agent.demo.programme.GLUCOSE_NOW_S", 2.0)
     assert demo_command(argparse.Namespace(record=None, start_s=None, seconds=6.0, plain=True)) == 0
     said = capsys.readouterr().out
-    assert "it looks for the glucose sensor over Bluetooth" in said
-    assert "over MQTT" not in said.replace("published its signal over MQTT", "")
-    assert 'type = "ble"' in said
+    assert "it looks for a chest strap and a glucose sensor over Bluetooth" in said
+    assert "they go over MQTT" not in said
+    assert said.count('type = "ble"') == 2
+    assert "heart rate" in said
     (row,) = [line for line in said.splitlines() if "predicted low" in line]
     assert "came" in row
 
@@ -247,13 +248,13 @@ def test_where_bluetooth_does_not_come_up_the_demo_says_so_and_goes_on_over_mqtt
 ) -> None:
     pytest.importorskip("bumble", reason="bumble is not installed")
 
-    async def in_vain(*_: object) -> bool:
-        return False
+    async def in_vain(*_: object) -> None:
+        return None
 
     monkeypatch.setattr("agent.demo.bluetooth.VirtualBluetooth.switch_on", in_vain)
     assert demo_command(argparse.Namespace(record=None, start_s=None, seconds=4.0, plain=True)) == 0
     said = capsys.readouterr().out
-    assert "the glucose sensor goes over MQTT" in said
+    assert "they go over MQTT" in said
     assert 'type = "ble"' not in said
 
 
