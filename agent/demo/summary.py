@@ -29,10 +29,10 @@ What you saw: a sensor (here made of software) published its signal over MQTT to
 in a process of its own, found and classified the beats, judged them by its rules, put each alert on disk and
 published it. This program subscribed, like any other subscriber would, and compared with what it knew was coming."""
 OVER_BLUETOOTH = """\
-What you saw: a chest strap and a glucose sensor, made of software as is the Bluetooth between. `vagus run`, in a process
-of its own, found both, took in the ECG of the one, was paired with the other and asked it for the three hours of glucose
-that it had stored. It found and classified the beats, judged all by its rules, put each alert on disk and published it
-over MQTT. This program subscribed, like any other subscriber would, and compared with what it knew was coming."""
+What you saw: a chest strap and a glucose sensor, made of software as is the Bluetooth between. `vagus run`, in a
+process of its own, found both, took in the ECG of the one, was paired with the other and asked it for the three hours
+of glucose that it had stored. It found and classified the beats, judged all by its rules, put each alert on disk and
+published it over MQTT. This program subscribed, like any other would, and compared with what it knew was coming."""
 
 
 def show_verdicts(console: Console, verdicts: Sequence[Verdict]) -> None:
