@@ -47,6 +47,8 @@ class KeptAlert:
     onset_ns: int
     transitions: tuple[Transition, ...]
     attention: Attention | None = None
+    held_back: str = ""
+    """Why it was never sent, in words; "" where it was."""
 
     @property
     def first(self) -> Transition:
@@ -146,9 +148,13 @@ def _grouped(db: sqlite3.Connection, rows: Iterable[tuple[Any, ...]]) -> list[Ke
         transition = Transition(at_ns, phase, priority, bool(late), text, until_ns)
         by_id[alert_id, patient, rule, category, onset_ns].append(transition)
     attention = _attention(db)
-    alerts = [
-        KeptAlert(*key, tuple(sorted(said, key=_order)), attention.get((key[1], key[0]))) for key, said in by_id.items()
-    ]
+    reasons = {(one.patient, one.t_ns, one.rule): one.reason for one in suppressed(db)}
+    alerts = []
+    for (alert_id, patient, rule, category, onset_ns), unordered in by_id.items():
+        said = tuple(sorted(unordered, key=_order))
+        reason = reasons.get((patient, said[0].at_ns, rule), "")
+        people = attention.get((patient, alert_id))
+        alerts.append(KeptAlert(alert_id, patient, rule, category, onset_ns, said, people, reason))
     return sorted(alerts, key=lambda alert: alert.first.at_ns)
 
 

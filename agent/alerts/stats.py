@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
 
-from agent.alerts.kept import KeptAlert, kept_alerts
+from agent.alerts.kept import KeptAlert, kept_alerts, suppressed
 from agent.history_file import TIME_COLUMN
 from firmware_bridge.chunk import NS_PER_S
 
@@ -24,7 +25,9 @@ class Stats:
     days: float
     """Watched, within what was asked; at least one, so that an hour's alarms are not made a day's."""
     alarms: int
-    """That were alarms for now; late reports are none."""
+    """That were sent as alarms for now: late reports are none, nor is what was held back."""
+    held_back: int
+    """That the alarm budget or another signal kept from being sent."""
     per_day: dict[str, float]
     """By priority for physiological alarms; "technical" for those about the watching."""
     acknowledged: float | None
@@ -42,10 +45,15 @@ def stats(db: sqlite3.Connection, days: int, now_ns: int, patient: str | None = 
     until_ns = now_ns if newest_ns > now_ns - days * DAY_NS else newest_ns
     since_ns = until_ns - days * DAY_NS
     alerts = [one for one in kept_alerts(db, patient, since_ns) if _began_as_alarm(one, since_ns)]
-    people = sorted({one.patient for one in alerts})
+    held_back = Counter(one.patient for one in suppressed(db, patient, since_ns))
     return [
-        _of_one([one for one in alerts if one.patient == person], _watched_days(db, person, since_ns, until_ns))
-        for person in people
+        _of_one(
+            person,
+            [one for one in alerts if one.patient == person],
+            held_back[person],
+            _watched_days(db, person, since_ns, until_ns),
+        )
+        for person in sorted({*held_back, *(one.patient for one in alerts)})
     ]
 
 
@@ -55,23 +63,26 @@ def as_json(rows: Sequence[Stats]) -> list[dict[str, object]]:
 
 def as_text(rows: Sequence[Stats]) -> str:
     """A table for people."""
-    head = ("patient", "days", "high/day", "medium/day", "low/day", "technical/day", "acknowledged", "after (median)")
-    table: list[tuple[str, ...]] = [(*head, "judged true", "false", "not actionable")]
+    head = ("patient", "days", "high/day", "medium/day", "low/day", "technical/day", "held back", "acknowledged")
+    table: list[tuple[str, ...]] = [(*head, "after (median)", "judged true", "false", "not actionable")]
     for row in rows:
         rates = (f"{row.per_day[name]:.1f}" for name in ("high", "medium", "low", "technical"))
         shares = (_share(row.judged[name]) for name in ("true", "false", "not_actionable"))
         after = "-" if row.to_acknowledgement_s is None else f"{row.to_acknowledgement_s:.0f} s"
-        table.append((row.patient, f"{row.days:.1f}", *rates, _share(row.acknowledged), after, *shares))
+        table.append(
+            (row.patient, f"{row.days:.1f}", *rates, str(row.held_back), _share(row.acknowledged), after, *shares)
+        )
     widths = [max(len(line[k]) for line in table) for k in range(len(table[0]))]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in table)
     return "\n".join(lines) + "\n"
 
 
 def _began_as_alarm(alert: KeptAlert, since_ns: int) -> bool:
-    return alert.first.at_ns >= since_ns and not alert.is_late and alert.first.phase == "start"
+    is_one = alert.first.phase == "start" and not alert.is_late and not alert.held_back
+    return is_one and alert.first.at_ns >= since_ns
 
 
-def _of_one(alerts: Sequence[KeptAlert], days: float) -> Stats:
+def _of_one(patient: str, alerts: Sequence[KeptAlert], held_back: int, days: float) -> Stats:
     n = len(alerts)
     seen = [one for one in alerts if one.attention is not None and one.attention.acknowledged_ns is not None]
     waited_s = [
@@ -81,14 +92,17 @@ def _of_one(alerts: Sequence[KeptAlert], days: float) -> Stats:
     escalated = sum(one.attention is not None and one.attention.escalation > 0 for one in alerts)
     kinds = [one.priority if one.category == "physiological" else one.category for one in alerts]
     return Stats(
-        patient=alerts[0].patient,
+        patient=patient,
         days=days,
         alarms=n,
+        held_back=held_back,
         per_day={kind: kinds.count(kind) / days for kind in ("high", "medium", "low", "technical")},
-        acknowledged=len(seen) / n,
-        escalated=escalated / n,
+        acknowledged=len(seen) / n if n else None,
+        escalated=escalated / n if n else None,
         to_acknowledgement_s=median(waited_s) if waited_s else None,
-        judged={word or "not_judged": verdicts.count(word) / n for word in ("true", "false", "not_actionable", None)},
+        judged={
+            word or "not_judged": verdicts.count(word) / max(1, n) for word in ("true", "false", "not_actionable", None)
+        },
     )
 
 

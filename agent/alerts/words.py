@@ -57,6 +57,7 @@ def as_json(alert: KeptAlert) -> dict[str, Any]:
         "priority": alert.priority,
         "onset_ns": alert.onset_ns,
         "late": alert.is_late,
+        "held_back": alert.held_back or None,
         "text": alert.first.text,
         "transitions": [
             {"at_ns": one.at_ns, "phase": one.phase, "late": one.late, "text": one.text} for one in alert.transitions
@@ -95,6 +96,8 @@ def plain(text: str) -> str:
 
 def _became(alert: KeptAlert) -> str:
     attention = alert.attention
+    if alert.held_back:
+        return f"{'held back':14}"
     if attention is not None and attention.verdict:
         return f"{attention.verdict.replace('_', ' '):14}"
     if attention is not None and attention.acknowledged_by:
@@ -113,6 +116,8 @@ def _for(alert: KeptAlert) -> str:
 
 def _people(alert: KeptAlert) -> list[str]:
     attention = alert.attention
+    if alert.held_back:
+        return [f"never sent: {plain(alert.held_back)}"]
     if attention is None:
         return ["nobody has acknowledged or judged it"]
     lines = []

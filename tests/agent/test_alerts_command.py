@@ -42,6 +42,8 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
     judged = asked | {"verdict": "false", "note": "brushing teeth"}
     say(ward, "verdict", judged, alert.first.at_ns + 60 * NS_PER_S)
     ward.history.note_suppressed("demo", NOON_NS, "asystole", "the pulse goes on: 71 a minute")
+    for low in (one for one in ward.alerts() if one.rule == "predicted_low"):
+        ward.history.note_suppressed("demo", low.first.at_ns, "predicted_low", "over after 9 s, and held back for 60 s")
     ward.stop()
     return ward.folder
 
@@ -83,9 +85,14 @@ def test_listed_in_order_with_what_became_of_them(state: Path, capsys: pytest.Ca
 
 
 def test_what_was_held_back_can_be_asked(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    said = run(capsys, "alerts", "--suppressed", "--state", state)
-    assert said == "2025-11-24 12:00:00.000  demo  asystole  the pulse goes on: 71 a minute\n"
-    assert json.loads(run(capsys, "alerts", "--suppressed", "--json", "--state", state))["rule"] == "asystole"
+    low, asystole = run(capsys, "alerts", "--suppressed", "--state", state).splitlines()
+    assert asystole == "2025-11-24 12:00:00.000  demo  asystole  the pulse goes on: 71 a minute"
+    told = run(capsys, "alerts", "--suppressed", "--json", "--state", state).splitlines()
+    assert [json.loads(line)["rule"] for line in told] == ["predicted_low", "asystole"]
+    shown = run(capsys, "alerts", "show", id_of(capsys, state, "predicted_low"), "--state", state)
+    assert "never sent: over after 9 s, and held back for 60 s" in shown
+    (line,) = [line for line in run(capsys, "alerts", "--state", state).splitlines() if line[:23] == low[:23]]
+    assert "  held back  " in line
 
 
 def test_shown_in_words(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -146,7 +153,9 @@ def test_exported_around_the_alert_sample_for_sample(
 def test_counted(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (row,) = json.loads(run(capsys, "alerts", "stats", "--json", "--state", state))
     listed = [json.loads(line) for line in run(capsys, "alerts", "--json", "--state", state).splitlines()]
-    assert row["alarms"] == len(listed)
+    assert row["held_back"] == 2
+    assert row["alarms"] == len(listed) - 1
+    listed = [one for one in listed if not one["held_back"]]
     assert row["days"] == 1.0
     assert row["per_day"]["high"] == sum(a["priority"] == "high" and a["category"] == "physiological" for a in listed)
     assert row["acknowledged"] == pytest.approx(1 / len(listed))
