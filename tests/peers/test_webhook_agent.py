@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Coroutine
@@ -96,3 +98,39 @@ def test_a_webhook_in_trouble_is_an_alarm_on_the_agent(tmp_path: Path, monkeypat
         supervisor._worker.outbox.close()
         assert supervisor._worker.history is not None
         supervisor._worker.history.close()
+
+
+def test_a_drill_sounds_everywhere_and_says_everywhere_that_it_is_one(run: Run, tmp_path: Path) -> None:
+    async def scenario(receiver: Receiver) -> None:
+        switched: list[str] = []
+
+        async def watch(connection: MqttConnection) -> None:
+            await connection.subscribe("vagus/v1/ward/summary/demo")
+            async for message in connection.messages():
+                said = json.loads(message.payload)
+                switched.append(said["families"]["urgent"])
+                assert all(alarm["drill"] for alarm in said["alarms"] if alarm["priority"] == "high")
+                connection.ack(message)
+
+        async with (
+            LocalBroker(persistence_dir=tmp_path) as broker,
+            MqttConnection("127.0.0.1", broker.port, "light") as light,
+            AgentProcess(tmp_path, broker.port, time="wall", mqtt=webhook(receiver, tmp_path)),
+        ):
+            watching = asyncio.create_task(watch(light))
+            await until(lambda: bool(switched))
+            config = str(tmp_path / "agent.toml")
+            drill = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "agent.cli", "drill", config, "--seconds", "1", stdout=asyncio.subprocess.DEVNULL
+            )
+            assert await drill.wait() == 0
+            await until(
+                lambda: [e["data"]["phase"] for e in receiver.taken if e["data"].get("drill")] == ["start", "end"]
+            )
+            await until(lambda: "on" in switched and switched[-1] != "on")
+            assert not watching.done(), "it found a real alarm"
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+
+    with receiving() as receiver:
+        run(scenario(receiver))
