@@ -65,7 +65,7 @@ class PerhapsUnpairedError(LinkError):
         )
 
 
-FRUITLESS, FRUITLESS_SAID = 3, 2
+FRUITLESS, FRUITLESS_SAID = 4, 2
 """So often, and a device that is paired may have forgotten that; less often where the error points to it."""
 _ACCESS_DENIED = ("le-connection-unknown", "permission denied", DAEMON_DIED)
 """What BlueZ makes of an encryption that the device refuses."""
@@ -87,7 +87,7 @@ class BondDoubt:
     def failed(self, error: LinkError, bonded: bool | None, *, may_pair: bool, connected: bool) -> LinkError:
         """What an error means. `bonded`: as BlueZ has it; `connected`: whether it came after the connection stood."""
         if bonded and error.fault in {"lost", "timeout"}:
-            self._fruitless += 1
+            self._fruitless += 2 if error.fault == "timeout" else 1  # a device that is heard answers, mostly
             if any(words in str(error).lower() for words in _ACCESS_DENIED) and self._fruitless >= FRUITLESS_SAID:
                 return LinkError("bond", str(error))
             return PerhapsUnpairedError(str(error), bonded=True) if self._fruitless >= FRUITLESS else error
