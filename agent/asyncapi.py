@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from agent import __version__
 from agent.uplink.messages import CLOUD_EVENT_TYPE, JSON_TYPE, RESEARCH_NOTE
-from agent.uplink.schemas import ASKED, SAID, json_schemas, shared_schemas
+from agent.uplink.schemas import ANSWER, ASKED, SAID, json_schemas, shared_schemas
 from agent.uplink.topics import Topics
 
 _ABOUT: Final[Mapping[str, tuple[str, str]]] = {
@@ -22,8 +22,9 @@ _ABOUT: Final[Mapping[str, tuple[str, str]]] = {
     "summary": ("What is on", "Of one person, or of the agent itself, in one message. Retained."),
     "status": ("How the agent is", "Retained; the last will is one with state offline."),
     "vital": ("A vital sign", "For display, not promised. Some are retained until they are out of date."),
+    ANSWER: ("An answer", "What became of a command. Said to the response topic that the command names (MQTT 5)."),
 }
-"""Title and description of each kind of topic that the agent publishes to."""
+"""Title and description of each kind of message that the agent publishes."""
 _PARAMETERS: Final[Mapping[str, str]] = {
     "agent": "The agent's id, as its config has it",
     "patient": "The person's pseudonym, or the agent's id for what is about the watching itself",
@@ -32,6 +33,12 @@ _PARAMETERS: Final[Mapping[str, str]] = {
 }
 _RETAINED: Final = {"alarm", "summary", "status"}
 _NOT_PROMISED: Final = {"vital"}
+_ANSWERS: Final[Mapping[str, Any]] = {
+    "address": None,
+    "title": _ABOUT[ANSWER][0],
+    "description": _ABOUT[ANSWER][1],
+    "messages": {ANSWER: {"$ref": f"#/components/messages/{ANSWER}"}},
+}
 
 
 def asyncapi_document(examples: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,10 +62,10 @@ def asyncapi_document(examples: Mapping[str, Any]) -> dict[str, Any]:
                 "description": "The broker that the agent's config names",
             }
         },
-        "channels": {kind: _channel(kind) for kind in kinds},
+        "channels": {**{kind: _channel(kind) for kind in kinds}, ANSWER: _ANSWERS},
         "operations": {kind: _operation(kind) for kind in kinds},
         "components": {
-            "messages": {kind: _message(kind, payloads[kind], examples.get(kind)) for kind in kinds},
+            "messages": {kind: _message(kind, payloads[kind], examples.get(kind)) for kind in [*kinds, ANSWER]},
             "schemas": dict(sorted(schemas.items())),
         },
     }
@@ -114,7 +121,7 @@ def _channel(kind: str) -> dict[str, Any]:
 
 
 def _operation(kind: str) -> dict[str, Any]:
-    return {
+    operation: dict[str, Any] = {
         "action": "send" if kind in SAID else "receive",
         "channel": {"$ref": f"#/channels/{kind}"},
         "messages": [{"$ref": f"#/channels/{kind}/messages/{kind}"}],
@@ -127,6 +134,13 @@ def _operation(kind: str) -> dict[str, Any]:
             }
         },
     }
+    if kind in ASKED:
+        operation["reply"] = {
+            "address": {"location": "$message.header#/responseTopic"},
+            "channel": {"$ref": f"#/channels/{ANSWER}"},
+            "messages": [{"$ref": f"#/channels/{ANSWER}/messages/{ANSWER}"}],
+        }
+    return operation
 
 
 def _message(kind: str, payload: Mapping[str, Any], example: object) -> dict[str, Any]:

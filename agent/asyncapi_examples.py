@@ -55,6 +55,7 @@ def examples() -> dict[str, Any]:
         "cmd_ack": {**asked, "alert_id": event.alert_id},
         "cmd_pause": {**asked, "rule": "pvc_burden", "minutes": 30},
         "cmd_drill": {**asked, "rule": "asystole", "seconds": 30},
+        "cmd_answer": {"accepted": True, "words": "acknowledged"},
         "cmd_verdict": {**asked, "alert_id": event.alert_id, "verdict": "true", "note": "seen on the monitor too"},
     }
 

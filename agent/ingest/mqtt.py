@@ -5,7 +5,6 @@ Sensors write to vagus/v1/in/{device}/{channel}, people to vagus/v1/{agent}/cmd/
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -15,6 +14,7 @@ from functools import partial
 from agent.ingest.decoder import Decoder, StreamConfig
 from agent.ingest.source import Delivery
 from agent.mqtt import Message, MqttConnection
+from agent.uplink.commands import CommandAnswer
 from agent.uplink.topics import INPUT_FILTER, Topics
 from firmware_bridge.chunk import Chunk
 
@@ -80,7 +80,7 @@ class MqttSource:
         return replace(self._delivery(message, ()), command=name, answer=answer)
 
     def _answer(self, message: Message, accepted: bool, words: str) -> None:
-        body = json.dumps({"accepted": accepted, "words": words}).encode()
+        body = CommandAnswer(accepted=accepted, words=words).model_dump_json().encode()
         sent = self._connection.publish_nowait(
             message.response_topic or "", body, content_type="application/json", correlation=message.correlation
         )

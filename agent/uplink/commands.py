@@ -70,6 +70,15 @@ class DrillCommand(_Command):
     seconds: float = Field(60.0, ge=1, le=900)
 
 
+class CommandAnswer(BaseModel):
+    """What became of a command: said to its response topic, once it is on disk."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    accepted: bool
+    words: str = Field(description="what was done, or why not")
+
+
 Command = AckCommand | PauseCommand | VerdictCommand | DrillCommand
 COMMANDS: dict[str, type[AckCommand] | type[PauseCommand] | type[VerdictCommand] | type[DrillCommand]] = {
     "ack": AckCommand,

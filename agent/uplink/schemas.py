@@ -8,7 +8,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from agent.uplink.commands import COMMANDS
+from agent.uplink.commands import COMMANDS, CommandAnswer
 from agent.uplink.messages import AlertMessage, StatusMessage, VitalMessage
 from agent.uplink.summary import SummaryMessage
 
@@ -23,6 +23,8 @@ SAID: Final[Mapping[str, type[BaseModel]]] = {
 """What the agent says, by the kind of topic."""
 ASKED: Final[Mapping[str, type[BaseModel]]] = {f"cmd_{name}": model for name, model in COMMANDS.items()}
 """What it may be asked."""
+ANSWER: Final = "cmd_answer"
+"""Said where the asker wants it."""
 
 
 def json_schemas() -> dict[str, dict[str, Any]]:
@@ -42,6 +44,7 @@ def shared_schemas(ref_template: str) -> tuple[dict[str, dict[str, Any]], dict[s
 
 def _all() -> list[tuple[str, type[BaseModel], JsonSchemaMode]]:
     said: list[tuple[str, type[BaseModel], JsonSchemaMode]] = [(n, m, "serialization") for n, m in SAID.items()]
+    said.append((ANSWER, CommandAnswer, "serialization"))
     return said + [(name, model, "validation") for name, model in ASKED.items()]
 
 

@@ -130,10 +130,8 @@ def test_the_flow_hangs_together() -> None:
         assert {"id", "type"} <= set(node)
         assert {one for wire in node.get("wires", []) for one in wire} <= set(ids)
         assert node.get("broker", "vagus-broker") in {"vagus-broker", "localhost"}
-    addresses = {
-        channel["address"].replace("{agent}", "+").replace("{patient}", "+")
-        for channel in DOCUMENT["channels"].values()
-    }
+    channels = DOCUMENT["channels"].values()
+    addresses = {(one["address"] or "").replace("{agent}", "+").replace("{patient}", "+") for one in channels}
     assert {node["topic"] for node in FLOW if node["type"] == "mqtt in"} <= addresses
 
 

@@ -27,7 +27,8 @@ SCRIPT = (Episode(Rhythm.SINUS, 12.0), Episode(Rhythm.ASYSTOLE, 8.0), Episode(Rh
 
 def kinds() -> dict[str, re.Pattern[str]]:
     channels = json.loads((DOCS / "asyncapi.json").read_text())["channels"]
-    return {kind: re.compile(re.sub(r"{\w+}", "[^/]+", channel["address"])) for kind, channel in channels.items()}
+    addresses = {kind: channel["address"] for kind, channel in channels.items() if channel["address"]}
+    return {kind: re.compile(re.sub(r"{\w+}", "[^/]+", address)) for kind, address in addresses.items()}
 
 
 def test_whatever_the_agent_says_has_the_form_that_is_published(run: Run, tmp_path: Path) -> None:
