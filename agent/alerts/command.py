@@ -16,6 +16,7 @@ from agent.alerts import stats, words
 from agent.alerts.kept import KeptAlert, find_alert, kept_alerts, message_of, said_of, suppressed
 from agent.config import Config, ConfigError, default_state_dir, load_config
 from agent.history_file import FILE_NAME, HistoryError, open_for_reading
+from agent.intervals import Intervals, IntervalsError, is_installed, measure
 from agent.recorder.ring import RECORDINGS
 from agent.recorder.wfdb_export import export, stretch
 from agent.uplink.evidence import EvidenceModel
@@ -94,11 +95,24 @@ def _show(args: argparse.Namespace, db: sqlite3.Connection) -> int:
     message = message_of(said_of(db, alert).values())
     if args.png:
         _draw(alert, args.png, None if message is None else message.data.evidence)
+    evidence = None if message is None else message.data.evidence
+    intervals = _intervals(evidence) if args.intervals else None
     if args.json:
-        sys.stdout.write(words.shown_as_json(alert, message) + "\n")
+        sys.stdout.write(words.shown_as_json(alert, message, intervals) + "\n")
     else:
-        sys.stdout.write(words.shown(alert, message))
+        sys.stdout.write(words.shown(alert, message, intervals))
     return 0
+
+
+def _intervals(evidence: EvidenceModel | None) -> Intervals:
+    if not is_installed():
+        raise LookupError("intervals need neurokit2: pip install 'vagus[analysis]'")
+    if evidence is None:
+        raise LookupError("no evidence is kept: there is nothing to measure")
+    try:
+        return measure(evidence)
+    except IntervalsError as error:
+        raise LookupError(f"intervals cannot be measured: {error}") from error
 
 
 def _draw(alert: KeptAlert, path: Path, evidence: EvidenceModel | None) -> None:

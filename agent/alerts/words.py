@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from agent.alerts.kept import KeptAlert, Suppressed
+from agent.intervals import Intervals
 from agent.uplink.evidence import EvidenceModel
 from agent.uplink.messages import RESEARCH_NOTE, AlertMessage
 from firmware_bridge.chunk import NS_PER_S
@@ -29,7 +30,7 @@ def listed_suppressed(rows: Sequence[Suppressed]) -> str:
     return "".join(f"{utc(one.t_ns)}  {plain(one.patient)}  {one.rule}  {plain(one.reason)}\n" for one in rows)
 
 
-def shown(alert: KeptAlert, message: AlertMessage | None) -> str:
+def shown(alert: KeptAlert, message: AlertMessage | None, intervals: Intervals | None = None) -> str:
     """All that is kept of one alert; `message`: the event with its evidence."""
     lines = [
         plain(alert.first.text),
@@ -43,6 +44,8 @@ def shown(alert: KeptAlert, message: AlertMessage | None) -> str:
     lines += [f"  {line}" for line in _people(alert)]
     evidence = message.data.evidence if message is not None else None
     lines += ["", *(f"  {line}" for line in (["no evidence is kept"] if evidence is None else _evidence(evidence)))]
+    if intervals is not None:
+        lines.append(f"  intervals: {intervals.words()}")
     return "\n".join([*lines, "", f"  {RESEARCH_NOTE}"]) + "\n"
 
 
@@ -77,10 +80,12 @@ def as_json(alert: KeptAlert) -> dict[str, Any]:
     }
 
 
-def shown_as_json(alert: KeptAlert, message: AlertMessage | None) -> str:
+def shown_as_json(alert: KeptAlert, message: AlertMessage | None, intervals: Intervals | None = None) -> str:
     """One alert with its evidence."""
     evidence = message.data.evidence if message is not None else None
     kept = as_json(alert) | {"evidence": evidence and evidence.model_dump(mode="json", exclude_none=True)}
+    if intervals is not None:
+        kept |= {"intervals": intervals.values() | {"beats": intervals.beats}}
     return json.dumps(kept, ensure_ascii=False)
 
 
