@@ -27,7 +27,9 @@ from agent.alarms.observation import (
 from agent.explanation import explained
 from agent.glucose_flow import GlucoseFlow
 from agent.inference import Inputs, Models, ruled_out, stacked
+from agent.leads import SecondLead
 from agent.patient import PatientState, Person
+from agent.pulses import PulseFlow, PulseTrack
 from agent.signal.beat_features import AFTER_SAMPLES, BEFORE_SAMPLES, BeatFeatures
 from agent.signal.beats import BeatMark, QrsDetector
 from agent.signal.filters import EcgFilters
@@ -45,11 +47,17 @@ FIBRILLATES_FROM = 0.7
 """Probability of atrial fibrillation from which early beats are taken for part of it."""
 
 
+Lead = PatientState | SecondLead
+"""What holds a track, and the beats that wait on it."""
+
+
 @dataclass(slots=True)
 class _Piece:
-    """One patient's next stretch of signal in this round, and what was seen in it."""
+    """One lead's next stretch of signal in this round, and what was seen in it."""
 
     patient: PatientState
+    lead: Lead
+    """Whose track, and beats that wait, these are."""
     track: EcgTrack
     x: np.ndarray[tuple[int], np.dtype[np.float64]]
     seen: list[Observation] = field(default_factory=list)
@@ -84,6 +92,7 @@ class Engine:
         self._features = BeatFeatures()
         self._opinion = SecondOpinion()
         self._glucose = GlucoseFlow(models.glucose, watch)
+        self._pulses = PulseFlow()
         self.patients = {person.id: self._new_patient(person) for person in persons}
 
     def _new_patient(self, person: Person) -> PatientState:
@@ -105,9 +114,11 @@ class Engine:
             pieces = [
                 piece
                 for patient_id, queue in rounds.items()
-                if queue and (piece := self._open(self.patients[patient_id], queue.pop(0), events, now_ns))
+                if queue
+                for piece in self._open(self.patients[patient_id], queue.pop(0), events, now_ns)
             ]
             self._condition(pieces)
+            self._judge(pieces)
             self._ask(pieces)
             self._classify(pieces)
             self._decide(pieces, events, now_ns)
@@ -121,6 +132,7 @@ class Engine:
         """Chunks onto their time lines; what belongs to the analysed ECG is queued per patient, the rest ends here."""
         queues: dict[str, list[Chunk | Gap]] = defaultdict(list)
         readings: dict[str, list[tuple[PatientState, Chunk]]] = defaultdict(list)
+        waves: dict[str, list[tuple[PulseTrack, Chunk | Gap]]] = defaultdict(list)
         for chunk in chunks:
             patient = self.patients.get(chunk.stream.patient)
             state = patient.streams.get(chunk.stream.key) if patient else None
@@ -135,6 +147,12 @@ class Engine:
                     queues[patient.person.id].append(piece)
                 else:
                     events[patient.person.id] += patient.account(piece, now_ns)
+                    if chunk.stream.key in patient.pulses:
+                        waves[chunk.stream.key].append((patient.pulses[chunk.stream.key], piece))
+        for key, pulses in self._pulses.step(waves).items():
+            self.patients[waves[key][0][0].stream.patient].pulse(key, pulses)
+        for patient_id in dict.fromkeys(queue[0][0].stream.patient for queue in waves.values()):
+            events[patient_id] += self.patients[patient_id].settle(now_ns)
         for event in self._glucose.step(readings, now_ns):
             events[event.patient].append(event)
         return queues
@@ -143,22 +161,28 @@ class Engine:
 
     def _open(
         self, patient: PatientState, piece: Chunk | Gap, events: dict[str, list[AlertEvent]], now_ns: int | None
-    ) -> _Piece | None:
-        """Make the patient's track ready for the piece. A gap closes the run of signal: nothing is joined over it."""
+    ) -> list[_Piece]:
+        """Make the patient's tracks ready for the piece. A gap closes the run of signal: nothing is joined over it."""
         out = events[patient.person.id]
+        leads: list[Lead] = [patient, patient.second] if patient.second else [patient]
         if isinstance(piece, Gap):
             if patient.track is not None and patient.track.running:
-                out += patient.observe(self._closing(patient, patient.track, piece), patient.track.frontier_ns, now_ns)
+                lost = [seen for lead in leads if lead.track for seen in self._closing(lead, lead.track, piece)]
+                out += patient.observe(lost, patient.track.frontier_ns, now_ns)
             out += patient.account(piece, now_ns)
-            self._end_run(patient, piece)
-            return None
+            for lead in leads:
+                self._end_run(lead, piece)
+            return []
         out += patient.account(piece, now_ns)
-        track = patient.track
-        fresh = track is None or not track.running
-        if track is None:
-            track = patient.track = self._new_track(piece.stream)
-        x = track.append(piece)
-        return _Piece(patient, track, x, [SignalStart(piece.t0_ns)] if fresh else [])
+        return [self._append(patient, lead, piece) for lead in leads]
+
+    def _append(self, patient: PatientState, lead: Lead, chunk: Chunk) -> _Piece:
+        mine = lead.cut(chunk)
+        if lead.track is None:
+            lead.track = self._new_track(mine.stream)
+        fresh = not lead.track.running
+        x = lead.track.append(mine)
+        return _Piece(patient, lead, lead.track, x, [SignalStart(mine.t0_ns)] if fresh else [])
 
     def _new_track(self, stream: Stream) -> EcgTrack:
         return EcgTrack(
@@ -173,27 +197,27 @@ class Engine:
         )
 
     @staticmethod
-    def _closing(patient: PatientState, track: EcgTrack, gap: Gap) -> list[Observation]:
+    def _closing(lead: Lead, track: EcgTrack, gap: Gap) -> list[Observation]:
         """What is still waiting, for what follows it or for its second to be judged, is a pulse, but no evidence."""
-        waiting, patient.waiting = patient.waiting, []
+        waiting, lead.waiting = lead.waiting, []
         for r_index in track.pending.clear():
-            rr_s = _rr_s(patient, r_index)
+            rr_s = _rr_s(lead, r_index)
             waiting.append(Beat(track.time_ns(r_index), track.frontier_ns, BeatStatus.CONFIRMED, rr_s))
         at_ns = track.frontier_ns
         beats = [replace(beat, at_ns=at_ns, usable=False) for beat in waiting]
-        return [*beats, SignalLost(at_ns, gap.reason)]
+        return lead.seen([*beats, SignalLost(at_ns, gap.reason)])
 
-    def _end_run(self, patient: PatientState, gap: Gap) -> None:
+    def _end_run(self, lead: Lead, gap: Gap) -> None:
         """Forget the signal before the gap; the person's normal beat is kept, unless the device changed its rate."""
-        old = patient.track
+        old = lead.track
         if old is None:
             return
-        patient.track = None
-        patient.last_confirmed = None
+        lead.track = None
+        lead.last_confirmed = None
         if gap.reason == "rate change":
             return
-        patient.track = self._new_track(old.stream)
-        patient.track.features = old.features
+        lead.track = self._new_track(old.stream)
+        lead.track.features = old.features
         self._features.gap(old.features)
 
     def _condition(self, pieces: list[_Piece]) -> None:
@@ -237,18 +261,25 @@ class Engine:
         for piece, beat, inputs in beats:
             said = next(answers, None) if inputs is not None else None
             if model is None or said is None or inputs is None:
-                piece.patient.waiting.append(beat)
+                piece.lead.waiting.append(beat)
                 continue
             if said.label == "S" and _fibrillates(piece, beat.at_ns):
                 said = ruled_out(said, model.pack.labels, "S")
             kept = None if said.label == "N" else _kept({name: value[None] for name, value in inputs.items()}, 0)
-            piece.patient.waiting.append(
-                replace(beat, label=said.label, probability=said.probability, unsure=said.unsure, inputs=kept)
+            piece.lead.waiting.append(
+                replace(
+                    beat,
+                    label=said.label,
+                    probability=said.probability,
+                    unsure=said.unsure,
+                    inputs=kept,
+                    ventricular=said.probabilities[model.pack.labels.index("V")],
+                )
             )
 
     def _features_of(self, piece: _Piece, due: DueBeat) -> tuple[Beat, Inputs | None]:
         track = piece.track
-        rr_s = _rr_s(piece.patient, due.r_index)
+        rr_s = _rr_s(piece.lead, due.r_index)
         beat = Beat(track.time_ns(due.r_index), track.time_ns(due.due_index), BeatStatus.CONFIRMED, rr_s)
         window = track.window(due.r_index, BEFORE_SAMPLES, AFTER_SAMPLES)
         if window is None:
@@ -257,8 +288,8 @@ class Engine:
         return beat, {"signal": signal, "context": context}
 
     def _ask(self, pieces: list[_Piece]) -> None:
-        """What is asked by the clock: one batch a model over the windows of all patients."""
-        self._judge(pieces)
+        """What is asked by the clock: one batch a model over the windows of all patients, of the first lead only."""
+        pieces = [piece for piece in pieces if piece.lead is piece.patient]
         for task, question in QUESTIONS.items():
             model = self._by_task.get(task)
             asked = _ended(question, pieces) if model else []
@@ -285,7 +316,7 @@ class Engine:
         """The quality of each second, with how far the second opinion on its beats agrees."""
         agreement: dict[tuple[int, int], float | None] = {}
         model = self._models.qrs
-        asked = _ended(SECOND_OPINION, pieces) if model else []
+        asked = _ended(SECOND_OPINION, [piece for piece in pieces if piece.lead is piece.patient]) if model else []
         if model:
             for piece in pieces:
                 piece.track.opinion.detected += piece.confirmed
@@ -307,23 +338,27 @@ class Engine:
                 )
 
     def _decide(self, pieces: list[_Piece], events: dict[str, list[AlertEvent]], now_ns: int | None) -> None:
-        """Show each patient's rules what became known, in stream-time order."""
+        """Show each patient's rules what became known on their leads, in stream-time order."""
+        seen: dict[str, list[Observation]] = defaultdict(list)
         for piece in pieces:
-            seen = [*piece.seen, *self._released(piece)]
-            if self._watch:
-                for observation in seen:
-                    self._watch(piece.patient.person.id, observation)
-            events[piece.patient.person.id] += piece.patient.observe(seen, piece.track.frontier_ns, now_ns)
+            seen[piece.patient.person.id] += piece.lead.seen([*piece.seen, *self._released(piece)])
+        for piece in pieces:
+            if piece.lead is piece.patient:
+                patient = piece.patient
+                if self._watch:
+                    for observation in seen[patient.person.id]:
+                        self._watch(patient.person.id, observation)
+                events[patient.person.id] += patient.observe(seen[patient.person.id], piece.track.frontier_ns, now_ns)
             piece.track.trim(KEPT_SAMPLES)
 
     def _released(self, piece: _Piece) -> list[Observation]:
         """Classified beats whose second has been judged; the others wait, at most one second."""
-        patient, track = piece.patient, piece.track
-        judged = {quality.start_ns: quality for quality in patient.seconds}
+        lead, track = piece.lead, piece.track
+        judged = {quality.start_ns: quality for quality in lead.seconds}
         judged.update({seen.start_ns: seen for seen in piece.seen if isinstance(seen, Quality)})
         out: list[Observation] = []
         still: list[Beat] = []
-        for beat in patient.waiting:
+        for beat in lead.waiting:
             quality = next((q for q in judged.values() if q.start_ns <= beat.r_ns < q.at_ns), None)
             if quality is None and track.frontier_ns < beat.r_ns + NS_PER_S:
                 still.append(beat)
@@ -331,7 +366,7 @@ class Engine:
             at_ns = max(beat.at_ns, quality.at_ns if quality else beat.r_ns + NS_PER_S)
             usable = quality is not None and quality.good
             out.append(replace(beat, at_ns=at_ns, usable=usable))
-        patient.waiting = still
+        lead.waiting = still
         return out
 
     # -- time without data -------------------------------------------------------------------------------------------
@@ -347,7 +382,7 @@ class Engine:
                     events[patient.person.id] += patient.apply(
                         [replace(found, at_ns=now_ns) if stale else found], now_ns
                     )
-            events[patient.person.id] += patient.caught_up(now_ns)
+            events[patient.person.id] += [*patient.settle(now_ns), *patient.caught_up(now_ns)]
 
     # -- state on disk -----------------------------------------------------------------------------------------------
 
@@ -398,7 +433,7 @@ def _ended(question: Question, pieces: Sequence[_Piece]) -> list[tuple[_Piece, i
     ]
 
 
-def _rr_s(patient: PatientState, r_index: int) -> float | None:
+def _rr_s(lead: Lead, r_index: int) -> float | None:
     """Interval from the beat before, which is now this one; None for the first of a run."""
-    last, patient.last_confirmed = patient.last_confirmed, r_index
+    last, lead.last_confirmed = lead.last_confirmed, r_index
     return None if last is None else (r_index - last) / ANALYSIS_RATE_HZ

@@ -3,28 +3,39 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from agent.alarms.alert import AlertEvent, Asked, Category, Evidence, EvidenceBeat, EvidencePrediction
 from agent.alarms.beside import OLDEST_READING_NS, SLOPE_NS, HeartMinutes, glucose_beside
+from agent.alarms.gate import Gate, Suppression
 from agent.alarms.glucose import fresh_ns
 from agent.alarms.glucose_settings import GlucoseSettings
+from agent.alarms.intervals import Intervals
 from agent.alarms.limits import GLUCOSE_RULES, Limits
 from agent.alarms.observation import (
     Beat,
     BeatStatus,
     Condition,
     Observation,
+    OtherLead,
     Prediction,
+    Pulse,
     Quality,
     SignalLost,
     SignalStart,
 )
+from agent.alarms.precedence import FIBRILLATION, OneVentricular
 from agent.alarms.rule import Rule
-from agent.alarms.rules import rhythm_rules, signal_rules
+from agent.alarms.rules import rhythm_rules, rules_of_two_leads, signal_rules
 from agent.alarms.states import AlarmStates, of_anything_else, of_glucose, of_glucose_sensor, urgency
+from agent.alarms.witnesses import LeadWitness, PulseWitness, Witnesses
 from agent.glucose_state import GlucoseState
+from agent.leads import SecondLead
+from agent.pulses import PulseTrack
+from agent.signal.lead import analysis_lead, second_lead
 from agent.signal.outlook import Glucose, Outlook
+from agent.signal.pulse import LEAST_RATE_HZ
 from agent.signal.track import STRIP_S, EcgTrack
 from agent.stream_state import StreamState
 from firmware_bridge.chunk import NS_PER_S, Chunk, Gap, Stream
@@ -60,6 +71,11 @@ class Person:
         return next((stream for stream in self.streams if stream.kind == "ecg"), None)
 
     @property
+    def pulse_waves(self) -> tuple[Stream, ...]:
+        """The streams that show every pulse."""
+        return tuple(one for one in self.streams if one.kind in {"ppg", "abp"} and one.rate_hz >= LEAST_RATE_HZ)
+
+    @property
     def cgm(self) -> Stream | None:
         """The glucose sensor that is judged: the first one."""
         return next((stream for stream in self.streams if stream.kind == "cgm"), None)
@@ -87,8 +103,7 @@ class PatientState:
     """Classified beats whose second has not been judged for quality yet."""
     recent: deque[Beat] = field(default_factory=lambda: deque(maxlen=64))
     seconds: deque[Quality] = field(default_factory=lambda: deque(maxlen=round(STRIP_S) + 2))
-    poor: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=2))
-    """(start, end) of the last seconds that failed the quality gate; the newest may come after the beat in hand."""
+    intervals: Intervals = field(default_factory=Intervals)
     last_confirmed: int | None = None
     """Analysis count of the last confirmed R peak of this run."""
     heart_rate_bpm: float | None = None
@@ -103,15 +118,34 @@ class PatientState:
     """Of who wears a glucose sensor."""
     packs: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Per task (pack id, sha256 of its network) of the models that are asked."""
+    second: SecondLead | None = None
+    """Of somebody whose ECG has another lead."""
+    pulses: dict[str, PulseTrack] = field(default_factory=dict)
+    """By key of the stream, the pulse waves that may be asked."""
+    gate: Gate | None = None
+    """Of somebody with a second lead or a pulse wave."""
+    ecg_ns: int | None = None
+    """Stream time up to which the rules have been told."""
+    ventricular: OneVentricular = field(default_factory=OneVentricular)
 
     @classmethod
     def new(cls, person: Person, late_after_ns: int) -> PatientState:
         streams = {stream.key: StreamState.new(stream) for stream in person.streams}
+        ecg, waves = person.ecg, person.pulse_waves
+        other = second_lead(ecg.channels) if ecg is not None else None
+        leads = () if ecg is None or other is None else (analysis_lead(ecg.channels), other)
+        witnesses = Witnesses(
+            tuple(LeadWitness(ecg.channels[column]) for column in leads) if ecg is not None else (),
+            {wave.key: PulseWitness(wave.kind.upper()) for wave in waves},
+        )
         return cls(
             person=person,
             states=AlarmStates(person.id, late_after_ns),
             streams=streams,
-            rules=[*rhythm_rules(person.limits), *signal_rules()],
+            rules=[*(rules_of_two_leads if leads else rhythm_rules)(person.limits), *signal_rules()],
+            second=None if other is None else SecondLead(other),
+            pulses={wave.key: PulseTrack(wave) for wave in waves},
+            gate=Gate(witnesses) if leads or (waves and ecg is not None) else None,
             glucose=None if person.cgm is None else GlucoseState.new(person.cgm, person.limits, person.glucose),
         )
 
@@ -126,6 +160,16 @@ class PatientState:
         missing_ns = sum(state.missing_ns for state in self.streams.values() if state.stream.kind == "ecg")
         return Seconds(float(self.seen_s), float(self.good_s), missing_ns / NS_PER_S)
 
+    @staticmethod
+    def cut(chunk: Chunk) -> Chunk:
+        """What of a chunk the first lead's track takes: all, for the strip shows every lead."""
+        return chunk
+
+    @staticmethod
+    def seen(observations: list[Observation]) -> list[Observation]:
+        """What was seen on the first lead, as the rules are told it."""
+        return observations
+
     def observe(self, observations: list[Observation], frontier_ns: int, now_ns: int | None) -> list[AlertEvent]:
         """Show the rules what became known, in order of time, then let time pass up to the frontier.
 
@@ -136,6 +180,8 @@ class PatientState:
         for observed in sorted(observations, key=_order):
             seen = self._gated(observed)
             events += self.advance(seen.at_ns, now_ns)
+            if self.gate is not None:
+                self.gate.witnesses.see(seen)
             found = [condition for rule in self.rules for condition in rule.see(seen)]
             self._remember(seen)
             events += self.apply(found, now_ns)
@@ -143,7 +189,32 @@ class PatientState:
 
     def advance(self, to_ns: int, now_ns: int | None) -> list[AlertEvent]:
         found = [condition for rule in self.rules for condition in rule.advance(to_ns)]
-        return self.apply(sorted(found, key=lambda condition: condition.at_ns), now_ns)
+        events = self.apply(sorted(found, key=lambda condition: condition.at_ns), now_ns)
+        if self.gate is not None:
+            self.ecg_ns = to_ns
+            self.gate.time(to_ns, self.evidence, now_ns)
+            events += self.settle(now_ns)
+        return events
+
+    def pulse(self, key: str, beats: Iterable[Pulse]) -> None:
+        """Take in the pulses of one wave, as early as they are known: they are asked about as of an instant."""
+        known_ns = self.pulses[key].frontier_ns
+        if self.gate is not None and known_ns is not None:
+            self.gate.witnesses.pulses[key].take(beats, known_ns, known_ns if self.ecg_ns is None else self.ecg_ns)
+
+    def settle(self, now_ns: int | None) -> list[AlertEvent]:
+        """Raise or hold back what had to wait for a pulse wave that was a little behind."""
+        if self.gate is None or self.ecg_ns is None:
+            return []
+        return [
+            event
+            for condition, evidence in self.gate.settle(self.ecg_ns, now_ns)
+            for event in self._say(condition, now_ns, evidence)
+        ]
+
+    def suppressed(self, since_ns: int = 0) -> list[Suppression]:
+        """The last alarms that were held back since an instant, oldest first, each with the reason."""
+        return [] if self.gate is None else [one for one in self.gate.suppressed if one.t_ns >= since_ns]
 
     def observe_glucose(self, glucose: Glucose, outlook: Outlook | None, now_ns: int | None) -> list[AlertEvent]:
         """Show the rules on glucose a new reading and what may follow it. Their time is that of the readings."""
@@ -196,19 +267,31 @@ class PatientState:
         return self.glucose
 
     def apply(self, conditions: list[Condition], now_ns: int | None) -> list[AlertEvent]:
-        return [event for found in conditions for event in self.states.apply(found, now_ns, self.evidence)]
+        events: list[AlertEvent] = []
+        for found in conditions:
+            if self.gate is None:
+                events += self._say(found, now_ns, None)
+                continue
+            self.gate.time(found.at_ns, self.evidence, now_ns)
+            if self.gate.offer(found, self.evidence, now_ns):
+                events += self.settle(now_ns)
+            else:
+                events += self._say(found, now_ns, None)
+        return events
+
+    def _say(self, condition: Condition, now_ns: int | None, drawn: Evidence | None) -> list[AlertEvent]:
+        """What a condition means to a subscriber, with the evidence drawn when it was found, or else drawn now."""
+        fibrillates = FIBRILLATION in self.states.active
+        return [
+            event
+            for said in self.ventricular.take(condition, fibrillates)
+            for event in self.states.apply(said, now_ns, self.evidence if drawn is None else lambda _: drawn)
+        ]
 
     def _gated(self, seen: Observation) -> Observation:
-        """An interval with a poor second in it is no interval: a beat may have been missed there."""
-        match seen:
-            case Quality(good=False):
-                self.poor.append((seen.start_ns, seen.at_ns))
-            case Beat(status=BeatStatus.CONFIRMED) if self.recent:
-                if any(start <= seen.r_ns and end > self.recent[-1].r_ns for start, end in self.poor):
-                    return replace(seen, rr_s=None)
-            case _:
-                pass
-        return seen
+        if isinstance(seen, OtherLead) and self.second is not None:
+            return OtherLead(self.second.take(seen.seen))
+        return self.intervals.gate(seen)
 
     def _remember(self, seen: Observation) -> None:
         match seen:
@@ -254,7 +337,7 @@ class PatientState:
             strip=strip,
             beats=tuple(
                 EvidenceBeat(beat.r_ns, beat.label, beat.probability, beat.unsure)
-                for beat in self.recent
+                for beat in (self.second.recent if condition.lead and self.second else self.recent)
                 if start_ns <= beat.r_ns < end_ns
             ),
             quality=sum(second.good for second in judged) / len(judged) if judged else 0.0,
@@ -265,7 +348,7 @@ class PatientState:
                 EvidencePrediction(said.task, said.start_ns, said.at_ns, said.label, said.probability, said.unsure)
                 for said in self.predictions.values()
             ),
-            asked=self._asked(JUDGED_BY.get(condition.rule, ""), start_ns),
+            asked=() if condition.lead else self._asked(JUDGED_BY.get(condition.rule, ""), start_ns),
             packs=tuple(pack for task, pack in self.packs.items() if task == JUDGED_BY.get(condition.rule)),
         )
 
@@ -284,16 +367,18 @@ class PatientState:
         return (Asked(task, said.label, said.at_ns, said.inputs),)
 
 
-def _order(seen: Observation) -> tuple[int, int, int]:
+def _order(seen: Observation) -> tuple[int, int, int, int]:
     """By the time it was known; at the same time quality first, so that it gates the beats, in the order of their R
     peaks; then what was asked about a window; and last that the signal is lost: beats still waiting then end nothing
-    that the loss began."""
+    that the loss began. Of two leads the analysed one comes first."""
     match seen:
+        case OtherLead():
+            return (*_order(seen.seen)[:3], 1)
         case Beat():
-            return (seen.at_ns, 1, seen.r_ns)
+            return (seen.at_ns, 1, seen.r_ns, 0)
         case Prediction():
-            return (seen.at_ns, 2, 0)
+            return (seen.at_ns, 2, 0, 0)
         case SignalLost():
-            return (seen.at_ns, 3, 0)
+            return (seen.at_ns, 3, 0, 0)
         case _:
-            return (seen.at_ns, 0, 0)
+            return (seen.at_ns, 0, 0, 0)

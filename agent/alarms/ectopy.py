@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from statistics import median
 
 from agent.alarms.observation import Beat, BeatStatus, Condition, Observation, Prediction, SignalLost, SignalStart
 from agent.alarms.rule import NS, seconds
@@ -87,6 +88,55 @@ class VentricularRun:
         self._run_beats = 0
         text = f"Run of ventricular beats over after {self._count} beats"
         return [Condition(self.name, False, onset_ns, at_ns, text, until_ns=self._last_r_ns)]
+
+
+@dataclass(slots=True)
+class ProbableRun(VentricularRun):
+    """A run of beats that are ventricular taken together: for somebody with a second lead or a pulse to ask as well.
+
+    Over `beats` in a row the mean probability is at least MEAN and none is plainly another beat, and the median of
+    their intervals is faster than the limit: one late or unrecognised beat does not hide a run. It ends as a
+    VentricularRun does.
+    """
+
+    MEAN = 0.5
+    LEAST = 0.25
+    _last: deque[Beat] = field(default_factory=deque)
+
+    def see(self, seen: Observation) -> list[Condition]:
+        match seen:
+            case SignalStart() | SignalLost():
+                self._last.clear()
+            case Beat(status=BeatStatus.CONFIRMED):
+                self._last.append(seen)
+                if len(self._last) > self.beats:
+                    self._last.popleft()
+                if self._onset_ns is None:
+                    return self._begin()
+            case _:
+                pass
+        return VentricularRun.see(self, seen) if self._onset_ns is not None else []
+
+    def _begin(self) -> list[Condition]:
+        run = list(self._last)
+        intervals = [beat.rr_s for beat in run[1:] if beat.rr_s is not None]
+        shares = [beat.ventricular for beat in run if beat.usable]
+        if len(intervals) < self.beats - 1 or len(shares) < self.beats:
+            return []
+        mean, rate = sum(shares) / len(shares), 60.0 / median(intervals)
+        if mean < self.MEAN or min(shares) < self.LEAST or rate <= self.above_bpm:
+            return []
+        self._onset_ns, self._count, self._others = run[0].r_ns, len(run), 0
+        self._last_v_ns, self._last_r_ns = run[-1].at_ns, run[-1].r_ns
+        text = f"Run of {len(run)} ventricular beats at {rate:.0f} bpm, suggestive of ventricular tachycardia"
+        values = (
+            ("ventricular_beats", float(len(run))),
+            ("ventricular_probability", round(mean, 3)),
+            ("rate_bpm", round(rate, 1)),
+            ("limit_beats", float(self.beats)),
+            ("limit_bpm", self.above_bpm),
+        )
+        return [Condition(self.name, True, self._onset_ns, run[-1].at_ns, text, values)]
 
 
 @dataclass(slots=True)

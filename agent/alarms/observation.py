@@ -46,6 +46,8 @@ class Beat:
     unsure: bool = False
     """The model abstains: its conformal prediction set holds more or less than `label`."""
     inputs: Inputs | None = field(default=None, compare=False, repr=False)
+    ventricular: float = 0.0
+    """Calibrated probability that it is a ventricular beat, whatever `label` is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,32 @@ class Prediction:
     inputs: Inputs | None = field(default=None, compare=False, repr=False)
 
 
-Observation = Beat | Quality | Prediction | SignalStart | SignalLost | Glucose | Outlook | PastReading
+@dataclass(frozen=True, slots=True)
+class OtherLead:
+    """What was seen on a person's second lead."""
+
+    seen: Beat | Quality | SignalStart | SignalLost
+
+    @property
+    def at_ns(self) -> int:
+        return self.seen.at_ns
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """One pulse of the blood, in a photoplethysmogram or an arterial pressure wave."""
+
+    t_ns: int
+    """When the wave has just risen most: some 0.3 s after the R peak in an artery, up to half a second in a finger."""
+    at_ns: int
+    """Stream time at which this was known."""
+    strength: float
+    """Its rise as a share of what was usual before it."""
+    fit: float
+    """Correlation with the usual shape."""
+
+
+Observation = Beat | Quality | Prediction | SignalStart | SignalLost | OtherLead | Glucose | Outlook | PastReading
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,5 +147,7 @@ class Condition:
     """Of one that ended: when that was, where it is earlier than when it was known."""
     again: bool = False
     """Still on, and to be said again: nobody may have heard it the first time."""
+    lead: int = 0
+    """Of a rule that looks at two leads: 1 where the second one shows it."""
     fresh_ns: int = 0
     """How long what this rests on is of now, where that is longer than for a waveform: readings come minutes apart."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from agent.alarms.atrial_fibrillation import AtrialFibrillation
-from agent.alarms.ectopy import Bigeminy, PvcBurden, VentricularRun
+from agent.alarms.ectopy import Bigeminy, ProbableRun, PvcBurden, VentricularRun
 from agent.alarms.fibrillation import Fibrillation
 from agent.alarms.glucose_change import RapidChange
 from agent.alarms.glucose_doubt import SensorDoubted
 from agent.alarms.glucose_high import HighGlucose
 from agent.alarms.glucose_low import LowGlucose
+from agent.alarms.leads import EitherLead
 from agent.alarms.limits import Limits
 from agent.alarms.rate import NoBeats, RateOutside
 from agent.alarms.rule import Rule
@@ -18,6 +19,8 @@ TACHYCARDIA_AGREEMENT = 0.8
 """Below this, two detectors count too differently for a fast rate to be believed at once. Of the given Challenge 2015
 alarms, our eight true tachycardias were raised at 1.00, our one false at 0.65. Nothing else is gated: fibrillation and
 ventricular tachycardia have no beats to agree on, and some true asystoles follow on disagreement."""
+
+LONGEST_INTERVAL_S = 10.0
 
 
 def rhythm_rules(limits: Limits) -> list[Rule]:
@@ -38,6 +41,23 @@ def rhythm_rules(limits: Limits) -> list[Rule]:
         PvcBurden("pvc_burden", limits.pvc_burden_above_percent),
     ]
     return [rule for rule in rules if limits.enabled(rule.name)]
+
+
+def rules_of_two_leads(limits: Limits) -> list[Rule]:
+    """The rules of a person with a second lead: a run is found on whichever lead shows it.
+
+    Rates stay those of the analysed lead: a second one that misses beats, or counts T waves, would raise more than it
+    finds. An interval of four to ten seconds counts as slow, for others can be asked whether there was a beat in it.
+    """
+    run, other_run = (
+        ProbableRun(
+            "ventricular_tachycardia", limits.ventricular_tachycardia_beats, limits.ventricular_tachycardia_above_bpm
+        )
+        for _ in range(2)
+    )
+    slow = RateOutside("bradycardia", limits.bradycardia_below_bpm, beats=5, above=False, longest_s=LONGEST_INTERVAL_S)
+    instead: dict[str, Rule] = {rule.name: rule for rule in (EitherLead(run, other_run), slow)}
+    return [instead.get(rule.name, rule) for rule in rhythm_rules(limits)]
 
 
 def signal_rules() -> list[Rule]:

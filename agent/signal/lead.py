@@ -17,3 +17,14 @@ def analysis_lead(names: Sequence[str]) -> int:
         raise ValueError("a signal without channels has no lead to analyse")
     upper = [name.strip().upper() for name in names]
     return next((upper.index(lead) for lead in PREFERRED_LEADS if lead in upper), 0)
+
+
+CHEST_LEADS = ("V", "V1", "V2", "V3", "V4", "V5", "V6", "MCL", "MCL1")
+"""Seen from the front: what limb leads hide is often plain in these."""
+
+
+def second_lead(names: Sequence[str]) -> int | None:
+    """Index of the lead that is asked besides the analysed one: a chest lead, else the next; None of a single lead."""
+    first = analysis_lead(names)
+    others = [column for column in range(len(names)) if column != first]
+    return next((column for column in others if names[column].strip().upper() in CHEST_LEADS), next(iter(others), None))
