@@ -1,4 +1,4 @@
-"""The clock inside a virtual wearable: with an epoch of its own, a drift, and as fast as a test wants it to run."""
+"""The clock inside a virtual wearable: with an epoch of its own, and a drift."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ NS_PER_S = 1_000_000_000
 
 
 class DeviceTime:
-    """Nanoseconds since `epoch_ns` began here; `speed` seconds pass in one.
+    """Nanoseconds, `epoch_ns` of them at the beginning.
 
     `drift_ppm`: how much faster than true time the device believes it to pass.
     """
 
-    def __init__(self, epoch_ns: int = 0, *, speed: float = 1.0, drift_ppm: float = 0.0) -> None:
-        self.speed = speed
-        self._rate = speed * (1 + drift_ppm * 1e-6)
+    def __init__(self, epoch_ns: int = 0, *, drift_ppm: float = 0.0) -> None:
+        self._rate = 1 + drift_ppm * 1e-6
         self._epoch_ns = epoch_ns
         self._from_ns = time.monotonic_ns()
 

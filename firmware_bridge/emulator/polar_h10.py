@@ -114,8 +114,7 @@ class PolarH10(HeartRateStrap):
         self.answer(self._control, bytes(PmdStopped((measurement,))))
 
     def _asked(self, data: bytes) -> None:
-        answer = self._answer(data)
-        self.answer(self._control, answer)
+        self.answer(self._control, self._answer(data))
 
     def _answer(self, data: bytes) -> bytes:
         op = data[0] if data else 0

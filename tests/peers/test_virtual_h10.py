@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pytest
@@ -22,10 +21,10 @@ from firmware_bridge.codecs import polar_pmd
 from firmware_bridge.codecs.polar_pmd import PmdFrame, PmdType
 from firmware_bridge.codecs.polar_pmd_control import PmdOffers
 from firmware_bridge.codecs.polar_pmd_samples import counts
-from firmware_bridge.emulator import Air, DeviceTime, FrameFault, Played, PolarH10
+from firmware_bridge.emulator import Air, FrameFault, Played, PolarH10
 from firmware_bridge.emulator.polar_h10 import SWITCHED_ON_NS
+from tests.peers.ble_house import LoopTime, fly
 
-Run = Callable[[Coroutine[Any, Any, None]], None]
 ADDRESS = "D0:9E:1A:00:00:10"
 RECORDING = np.random.default_rng(7).integers(-30_000, 30_000, 130 * 60)
 START_ECG = bytes.fromhex("02000001820001010E00")
@@ -58,19 +57,19 @@ async def connected(strap: PolarH10, air: Air) -> AsyncIterator[Listener]:
     await backend.close()
 
 
-def fast(air: Air, **more: Any) -> PolarH10:
-    """A strap that plays the recording at 50 times its speed."""
-    return PolarH10(air, ADDRESS, ecg_uv=Played(RECORDING), time=DeviceTime(SWITCHED_ON_NS, speed=50), **more)
+def strap_of(air: Air) -> PolarH10:
+    """A strap that plays the recording."""
+    return PolarH10(air, ADDRESS, ecg_uv=Played(RECORDING), time=LoopTime(SWITCHED_ON_NS))
 
 
 def samples(frames: list[bytes]) -> list[int]:
     return [int(uv) for frame in frames for uv in counts(PmdFrame.from_bytes(frame))[:, 0]]
 
 
-def test_it_offers_and_answers_as_the_worked_examples_do(run: Run) -> None:
+def test_it_offers_and_answers_as_the_worked_examples_do() -> None:
     async def scenario() -> None:
         air = Air()
-        async with fast(air) as strap, connected(strap, air) as listener:
+        async with strap_of(air) as strap, connected(strap, air) as listener:
             offers = PmdOffers.from_bytes(await listener.client.read_gatt_char(polar_pmd.CONTROL_POINT))
             assert offers.measurements == {PmdType.ECG, PmdType.ACC}
             assert (await listener.ask(b"\x01\x00")).hex() == "f00100000000018200" + "01010e00"
@@ -84,13 +83,25 @@ def test_it_offers_and_answers_as_the_worked_examples_do(run: Run) -> None:
             strap.in_charger = True
             assert (await listener.ask(START_ECG))[3] == 13
 
-    run(scenario())
+    fly(scenario())
 
 
-def test_every_sample_of_a_recording_comes_to_the_bit_with_the_time_of_the_last_in_each_frame(run: Run) -> None:
+def test_it_does_not_start_over_packets_too_small_for_its_frames() -> None:
     async def scenario() -> None:
         air = Air()
-        async with fast(air) as strap, connected(strap, air) as listener:
+        async with strap_of(air) as strap:
+            strap.device.gatt_server.max_mtu = 185
+            async with connected(strap, air) as listener:
+                assert listener.client.mtu_size == 185
+                assert (await listener.ask(START_ECG))[3] == 10
+
+    fly(scenario())
+
+
+def test_every_sample_of_a_recording_comes_to_the_bit_with_the_time_of_the_last_in_each_frame() -> None:
+    async def scenario() -> None:
+        air = Air()
+        async with strap_of(air) as strap, connected(strap, air) as listener:
             await listener.ask(START_ECG)
             frames = await listener.next(-(-len(RECORDING) // 73))
             await strap.ended.wait()
@@ -99,13 +110,13 @@ def test_every_sample_of_a_recording_comes_to_the_bit_with_the_time_of_the_last_
             assert times_ns[0] >= SWITCHED_ON_NS + 72 * NS_PER_S // 130
             np.testing.assert_allclose(np.diff(times_ns[:-1]), 73 * NS_PER_S / 130, atol=1)
 
-    run(scenario())
+    fly(scenario())
 
 
-def test_what_falls_into_a_hole_is_missing_and_nothing_else(run: Run) -> None:
+def test_what_falls_into_a_hole_is_missing_and_nothing_else() -> None:
     async def scenario() -> None:
         air = Air()
-        async with fast(air) as strap:
+        async with strap_of(air) as strap:
             async with connected(strap, air) as listener:
                 await listener.ask(START_ECG)
                 before = await listener.next(3)
@@ -118,13 +129,13 @@ def test_what_falls_into_a_hole_is_missing_and_nothing_else(run: Run) -> None:
             first = 3 * 73 + round((next_ns - last_ns) * 130 / NS_PER_S) - 73
             assert samples(after) == RECORDING[first : first + 3 * 73].tolist()
 
-    run(scenario())
+    fly(scenario())
 
 
-def test_a_strap_that_is_switched_off_and_on_counts_time_anew(run: Run) -> None:
+def test_a_strap_that_is_switched_off_and_on_counts_time_anew() -> None:
     async def scenario() -> None:
         air = Air()
-        async with fast(air) as strap:
+        async with strap_of(air) as strap:
             async with connected(strap, air) as listener:
                 await listener.ask(START_ECG)
                 before = PmdFrame.from_bytes((await listener.next(12))[-1]).last_ns
@@ -133,7 +144,7 @@ def test_a_strap_that_is_switched_off_and_on_counts_time_anew(run: Run) -> None:
                 await listener.ask(START_ECG)
                 assert SWITCHED_ON_NS < PmdFrame.from_bytes((await listener.next(1))[0]).last_ns < before
 
-    run(scenario())
+    fly(scenario())
 
 
 @pytest.mark.parametrize(
@@ -144,22 +155,22 @@ def test_a_strap_that_is_switched_off_and_on_counts_time_anew(run: Run) -> None:
         (FrameFault.REORDER, [1, 0, 2]),
     ],
 )
-def test_frames_go_wrong_on_command(run: Run, fault: FrameFault, expected: list[int]) -> None:
+def test_frames_go_wrong_on_command(fault: FrameFault, expected: list[int]) -> None:
     async def scenario() -> None:
         air = Air()
-        async with fast(air) as strap, connected(strap, air) as listener:
+        async with strap_of(air) as strap, connected(strap, air) as listener:
             strap.faults.once(fault)
             await listener.ask(START_ECG)
             got = samples(await listener.next(len(expected)))
             assert got == [uv for at in expected for uv in RECORDING[73 * at : 73 * (at + 1)].tolist()]
 
-    run(scenario())
+    fly(scenario())
 
 
-def test_a_corrupt_frame_is_another_one(run: Run) -> None:
+def test_a_corrupt_frame_is_another_one() -> None:
     async def scenario() -> None:
         air = Air()
-        async with fast(air) as strap, connected(strap, air) as listener:
+        async with strap_of(air) as strap, connected(strap, air) as listener:
             strap.faults.once(FrameFault.DUPLICATE, FrameFault.CORRUPT)
             await listener.ask(START_ECG)
             good, twice, corrupt = await listener.next(3)
@@ -167,42 +178,42 @@ def test_a_corrupt_frame_is_another_one(run: Run) -> None:
             assert corrupt not in {good, bytes(PmdFrame.from_bytes(good))}
             assert strap.faults.counts[FrameFault.CORRUPT] == 1
 
-    run(scenario())
+    fly(scenario())
 
 
-def test_a_frame_is_cut_and_the_link_with_it(run: Run) -> None:
+def test_a_frame_is_cut_and_the_link_with_it() -> None:
     async def scenario() -> None:
         air = Air()
-        async with fast(air) as strap, connected(strap, air) as listener:
+        async with strap_of(air) as strap, connected(strap, air) as listener:
             strap.faults.once(FrameFault.CUT)
             await listener.ask(START_ECG)
             assert len((await listener.next(1))[0]) == (10 + 3 * 73) // 2
             while listener.client.is_connected:
-                await asyncio.sleep(0)
+                await asyncio.sleep(0.1)
 
-    run(scenario())
+    fly(scenario())
 
 
-def test_a_zombie_stays_connected_and_says_nothing(run: Run) -> None:
+def test_a_zombie_stays_connected_and_says_nothing() -> None:
     async def scenario() -> None:
         air = Air()
-        async with fast(air) as strap, connected(strap, air) as listener:
+        async with strap_of(air) as strap, connected(strap, air) as listener:
             await listener.ask(START_ECG)
             await listener.next(1)
             strap.faults.silent = True
             frames = strap.frames
             while strap.frames < frames + 5:
-                await asyncio.sleep(0)
+                await asyncio.sleep(0.1)
             assert listener.client.is_connected
             assert listener.frames.qsize() <= 1
 
-    run(scenario())
+    fly(scenario())
 
 
-def test_control_point_writes_can_be_refused_and_measurements_end_on_their_own(run: Run) -> None:
+def test_control_point_writes_can_be_refused_and_measurements_end_on_their_own() -> None:
     async def scenario() -> None:
         air = Air()
-        async with fast(air) as strap, connected(strap, air) as listener:
+        async with strap_of(air) as strap, connected(strap, air) as listener:
             strap.write_error = 0x80
             with pytest.raises(BleakGATTProtocolError):
                 await listener.ask(START_ECG)
@@ -212,13 +223,13 @@ def test_control_point_writes_can_be_refused_and_measurements_end_on_their_own(r
             assert await listener.answers.get() == b"\x01\x00"
             assert (await listener.ask(START_ECG))[3] == 0
 
-    run(scenario())
+    fly(scenario())
 
 
-def test_after_a_firmware_update_it_may_have_other_services(run: Run) -> None:
+def test_after_a_firmware_update_it_may_have_other_services() -> None:
     async def scenario() -> None:
         air = Air()
-        async with fast(air) as strap:
+        async with strap_of(air) as strap:
             strap.services = list  # type: ignore[method-assign]
             await strap.update_firmware()
             backend = bumble_backend(air.adapter)
@@ -226,4 +237,4 @@ def test_after_a_firmware_update_it_may_have_other_services(run: Run) -> None:
                 assert client.services.get_characteristic(polar_pmd.DATA) is None
             await backend.close()
 
-    run(scenario())
+    fly(scenario())
