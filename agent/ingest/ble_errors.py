@@ -19,7 +19,7 @@ class RadioError(Exception):
 
 
 DAEMON_DIED = "bluetoothd died over it"
-"""As that of BlueZ 5.66 does when a device has forgotten that it was paired."""
+"""Linux 6.1.192 kills it, over a list of its own, when a device has forgotten that it was paired."""
 
 _NO_SERVICE = "its service bluetoothd does not run"
 _OFF = "it is switched off"

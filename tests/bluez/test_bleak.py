@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from bleak import BleakClient, BleakScanner
-from conftest import Ward
+from guest_bluetooth import Ward
 
 HEART_RATE = "00002a37-0000-1000-8000-00805f9b34fb"
 PATIENCE_S = 60.0

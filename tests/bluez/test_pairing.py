@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from agent_source import listening, wearable
-from conftest import Ward
+from guest_bluetooth import Ward
 
 pytestmark = pytest.mark.bluez
 

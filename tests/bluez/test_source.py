@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from contextlib import suppress
 
 import numpy as np
 import pytest
 from agent_source import listening, wearable
 from bleak import BleakClient, BleakScanner
 from bleak.backends.device import BLEDevice
-from conftest import Ward, kill_bluetoothd, power
+from bleak.exc import BleakError
+from guest_bluetooth import Ward, kill_bluetoothd, power
 
 from agent.ingest import ble_adapter, ble_device
 from agent.ingest.ble import open_descriptors
@@ -25,6 +27,19 @@ from bleak import BleakClient, BleakScanner
 async def main():
     await BleakClient(await BleakScanner.find_device_by_address(sys.argv[1], timeout=60)).connect()
     os._exit(7)
+
+asyncio.run(main())
+"""
+
+
+SEARCH = """
+import asyncio
+from bleak import BleakScanner
+
+async def main():
+    async with BleakScanner():
+        print("searching", flush=True)
+        await asyncio.sleep(1000)
 
 asyncio.run(main())
 """
@@ -116,10 +131,32 @@ def test_an_adapter_that_is_unplugged_is_told_of_until_it_is_back(ward: Ward) ->
     asyncio.run(scenario())
 
 
-def test_a_search_that_somebody_else_began_hinders_nobody(ward: Ward) -> None:
+def test_a_search_that_is_stuck_is_mended(ward: Ward) -> None:
     async def scenario() -> None:
-        async with BleakScanner(), listening(wearable("heart-rate-strap", ward.wear("strap"))) as agent:
+        stuck = BleakScanner()
+        await stuck.start()  # of this very program: BlueZ answers the agent's own search with InProgress
+        try:
+            async with listening(wearable("heart-rate-strap", ward.wear("strap"))) as agent:
+                await agent.more()
+                assert agent.source.counters()["bluetooth power cycles"] == 1
+                assert not agent.source.troubles()
+        finally:
+            with suppress(BleakError):  # the power cycle has ended it
+                await stuck.stop()
+
+    asyncio.run(scenario())
+
+
+def test_a_search_of_another_program_hinders_nobody(ward: Ward) -> None:
+    async def scenario() -> None:
+        other = await asyncio.create_subprocess_exec(sys.executable, "-c", SEARCH, stdout=subprocess.PIPE)
+        assert other.stdout is not None
+        assert await other.stdout.readline() == b"searching\n"
+        async with listening(wearable("heart-rate-strap", ward.wear("strap"))) as agent:
             await agent.more()
+            assert agent.source.counters()["bluetooth power cycles"] == 0
+        other.kill()
+        await other.communicate()
 
     asyncio.run(scenario())
 

@@ -20,7 +20,7 @@ import numpy as np
 from bumble import hci
 from bumble.transport.common import Transport
 from bumble.transport.vhci import open_vhci_transport
-from conftest import Ward
+from guest_bluetooth import Ward
 
 from firmware_bridge.emulator import Air, DeviceTime, GlucoseSensor, HeartRateStrap, Peripheral, PolarH10, Repeated
 from firmware_bridge.emulator import peripheral as emulated
