@@ -89,8 +89,8 @@ def test_both_small_subscribers_hear_every_alert_and_that_the_agent_is_gone(run:
                 await play(broker.port)
                 await until(lambda: any(line.startswith("start high demo: Asystole") for line in lines), lines)
                 await until(lambda: any(line.startswith("end high demo:") for line in lines), lines)
-                ids = [json.loads(line.partition(" ")[2])["id"] for line in raw if "/event/" in line]
-                await until(lambda: len(ids) >= 2, raw)
+                await until(lambda: sum("/event/" in line for line in raw) >= 2, raw)
+                assert all(json.loads(line.partition(" ")[2])["id"] for line in raw if "/event/" in line)
                 await agent.kill()
                 await until(lambda: any("agent ward is offline" in line for line in lines), lines)
             said = [line for line in lines if not line.startswith("agent")]
