@@ -88,7 +88,6 @@ def _relay(output: TextIO) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the guest is ended, too
     must = "--must" in arguments
     arguments = [one for one in arguments if one != "--must"]
     try:
@@ -96,6 +95,7 @@ def main(arguments: list[str]) -> int:
     except MissingError as error:
         print(f"tests/bluez is skipped: {error}.")
         return int(must)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the guest is ended, too
     shutil.rmtree(STAGE, ignore_errors=True)
     STAGE.mkdir(parents=True)
     return run(pieces, arguments or ["-m", "bluez", str(Path(__file__).parent)], STAGE)
