@@ -261,6 +261,9 @@ class WebhookPublisher:
             raise PostError("its answer did not come to an end") from None
         except asyncio.CancelledError:
             post.cut_off()
+            done, _ = await asyncio.wait({sending}, timeout=1.0)
+            for one in done:
+                one.exception()  # it was cut off, and nobody waits for it any more
             raise
 
     async def _back_off(self) -> None:

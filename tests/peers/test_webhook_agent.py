@@ -82,6 +82,23 @@ def test_killed_between_a_post_and_its_acknowledgement_it_sends_again_and_loses_
         run(scenario(receiver))
 
 
+def test_a_receiver_that_hangs_does_not_hold_up_an_orderly_stop(run: Run, tmp_path: Path) -> None:
+    async def scenario(receiver: Receiver) -> None:
+        receiver.answers_after = threading.Event()
+        async with (
+            LocalBroker(persistence_dir=tmp_path) as broker,
+            AgentProcess(tmp_path, broker.port, time="wall", mqtt=webhook(receiver, tmp_path)) as agent,
+        ):
+            await until(lambda: len(receiver.asked) == 1)  # nothing comes of the stream, which is an alarm
+            assert await agent.stop() == 0
+            assert receiver.taken == [], "it still hangs"
+            receiver.answers_after.set()
+            assert "Traceback" not in agent.log
+
+    with receiving() as receiver:
+        run(scenario(receiver))
+
+
 def test_a_webhook_in_trouble_is_an_alarm_on_the_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with receiving() as receiver:
         text = (
