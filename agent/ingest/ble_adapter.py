@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 from agent.ingest.ble_errors import RadioError
 from agent.ingest.ble_pacing import Repair, RepairLadder, TokenBucket
-from agent.ingest.ble_radio import Radio, Sighting
+from agent.ingest.ble_radio import Radio, Sighting, obey
 from firmware_bridge.devices import LinkError
 
 if TYPE_CHECKING:
@@ -117,6 +117,7 @@ class Adapter:
         """
         try:
             while True:
+                obey()
                 try:
                     await self._search(is_ours)
                 except RadioError as error:
@@ -142,8 +143,11 @@ class Adapter:
             self._why = ""
             try:
                 quiet = await self._listen()
-            finally:
-                await self.radio.stop_scan()
+            except BaseException:
+                with suppress(RadioError):  # which must not take the place of a cancellation
+                    await self.radio.stop_scan()
+                raise
+            await self.radio.stop_scan()
         if quiet:
             await self._repair(self._ladder.quiet(_now_s(), self.in_use > 0), "nobody at all is heard")
 
@@ -151,6 +155,7 @@ class Adapter:
         """Wait for the end of a search; whether it ends because nothing was heard."""
         began_s = self._heard_s = _now_s()
         while self._seekers:
+            obey()
             self._news.clear()
             until_s = min(began_s + SCAN_S, self._heard_s + QUIET_S)
             if self._callers:
@@ -204,6 +209,7 @@ class Adapter:
                 await self.radio.power_cycle()
         except RadioError as error:
             log.warning("%s: %s", self.radio.name, error)
+        obey()
 
     async def _hang_up(self, is_ours: Callable[[str, str], bool]) -> None:
         """End links of our devices that nobody owns: a killed agent's, or one that could not be ended."""

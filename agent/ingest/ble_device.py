@@ -15,7 +15,7 @@ from agent.ingest.ble_errors import RadioError
 from agent.ingest.ble_link import DISCONNECT_S, BleLink
 from agent.ingest.ble_pacing import Backoff
 from agent.ingest.ble_pairing import BondDoubt, PairingWindow, PerhapsUnpairedError
-from agent.ingest.ble_radio import Sighting, at_most
+from agent.ingest.ble_radio import Sighting, at_most, obey
 from agent.ingest.ble_watchdog import Watchdog
 from agent.ingest.device_status import DeviceStatus
 from firmware_bridge.chunk import Chunk, DecodeError
@@ -96,6 +96,7 @@ class BleDevice:
         try:
             while True:
                 wait_s = await self._one_round()
+                obey()
                 await asyncio.sleep(wait_s)
                 await self.adapter.turn()
         finally:

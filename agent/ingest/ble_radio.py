@@ -117,16 +117,22 @@ class Radio:
         try:
             async with asyncio.timeout(CONNECT_S):
                 if self._backend is None:
-                    return await _connect_over_bluez(sighting, ended)
-                client = BleakClient(sighting.handle, ended, timeout=CONNECT_S, backend=self._backend.client)
-                await client.connect()
-                return client
+                    client = await _connect_over_bluez(sighting, ended)
+                else:
+                    client = BleakClient(sighting.handle, ended, timeout=CONNECT_S, backend=self._backend.client)
+                    await client.connect()
         except Exception as error:
             if daemon and daemon != await self._daemon():
                 raise LinkError("lost", f"the connection: {DAEMON_DIED}") from error
             found = link_error(error, "the connection")
             # What a radio cannot do at the moment is nothing that the device refuses.
             raise found if found.fault != "refused" else LinkError("lost", str(found)) from error
+        try:
+            obey()
+        except asyncio.CancelledError:
+            await at_most(CALL_S, client.disconnect(), "disconnecting")
+            raise
+        return client
 
     async def forget(self, sighting: Sighting) -> None:
         """Forget what is kept of a device that is not connected: its services and its bond. Raises LinkError."""
@@ -229,6 +235,16 @@ async def _asking(what: str) -> AsyncIterator[None]:
         raise RadioError("failed", f"{what}: no answer in {CALL_S:.0f} s") from error
     except Exception as error:
         raise radio_error(error, what) from error
+
+
+def obey() -> None:
+    """Raise CancelledError where this task was cancelled and goes on all the same.
+
+    asyncio.wait_for, as Python 3.11 has it and libraries use it, loses a cancellation that comes with the result.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 async def at_most(seconds: float, awaitable: Awaitable[object], what: str) -> None:

@@ -161,3 +161,22 @@ def test_a_fault_of_our_own_ends_nothing() -> None:
         await asyncio.gather(running, return_exceptions=True)
 
     fly(scenario())
+
+
+def test_a_search_that_cannot_be_ended_does_not_keep_the_agent_from_its_end() -> None:
+    class Stuck(ScriptedRadio):
+        async def stop_scan(self) -> None:
+            await super().stop_scan()
+            raise RadioError("failed", "no discovery started")
+
+    async def scenario() -> None:
+        adapter = Adapter(Stuck([]))
+        running = asyncio.create_task(adapter.run(lambda *_: False))
+        seeking = asyncio.create_task(adapter.find(lambda _: False))
+        await asyncio.sleep(5)
+        for task in (seeking, running):
+            task.cancel()
+        await asyncio.gather(seeking, running, return_exceptions=True)
+        assert running.cancelled()
+
+    fly(scenario())
