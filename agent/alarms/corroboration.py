@@ -26,6 +26,9 @@ PLAINLY_NOT = 0.2
 """Mean probability over both leads, below which a beat is no ventricular one."""
 APART = 1.15
 """By how much a rate must lie on the other side of the limit to speak against it."""
+FIRST_APART = 1.05
+"""The same for the analysed lead against the second: where it disagrees at all, the second raises nothing."""
+RATE_S = 8.0
 UNCHANGED = (0.75, 1.35)
 """Strength of pulses that go on as before."""
 VF_PULSES_S = 4.0
@@ -96,7 +99,10 @@ def _pulse_goes_on(beating: Beating) -> str:
 
 def _against_slow(witnesses: Witnesses, condition: Condition, at_ns: int) -> str:
     limit = float(dict(condition.values)["limit_bpm"])
-    since_ns = max(condition.onset_ns, at_ns - 8 * NS)
+    since_ns = max(condition.onset_ns, at_ns - seconds(RATE_S))
+    first = witnesses.leads[0].rate(since_ns, at_ns) if condition.lead else None
+    if first is not None and first > FIRST_APART * limit:
+        return _shows_rate(witnesses, 0, first)
     if beating := witnesses.beating(since_ns, at_ns, 4):
         fast_enough = 60.0 / max(beating.intervals_s) >= APART * limit
         return _pulse_goes_on(beating) if fast_enough and _goes_on(beating, since_ns, at_ns) else ""
@@ -107,15 +113,25 @@ def _against_slow(witnesses: Witnesses, condition: Condition, at_ns: int) -> str
     rate = 60.0 * (len(beats) - 1) * NS / (beats[-1].r_ns - beats[0].r_ns)
     if rate < APART * limit or not _unbroken([beats[-1].r_ns, at_ns]):
         return ""
-    return f"{witnesses.name(1 - condition.lead) or 'the other lead'} shows {rate:.0f} bpm"
+    return _shows_rate(witnesses, 1 - condition.lead, rate)
+
+
+def _shows_rate(witnesses: Witnesses, lead: int, rate: float) -> str:
+    return f"{witnesses.name(lead) or 'the other lead'} shows {rate:.0f} bpm"
 
 
 def _against_fast(witnesses: Witnesses, condition: Condition, at_ns: int) -> str:
-    """Only the pulse speaks here, borne out by the other lead where it sees beats: fast beats may well not be felt."""
+    """Only the pulse speaks here, borne out by the other lead where it sees beats: fast beats may well not be felt.
+
+    What the second lead alone shows, the first may deny, unless the pulse is as fast.
+    """
     values = dict(condition.values)
     limit, rate = float(values["limit_bpm"]), float(values["heart_rate_bpm"])
-    since_ns = max(condition.onset_ns, at_ns - 8 * NS)
+    since_ns = max(condition.onset_ns, at_ns - seconds(RATE_S))
     beating = witnesses.beating(since_ns, at_ns, 5)
+    first = witnesses.leads[0].rate(since_ns, at_ns) if condition.lead else None
+    if first is not None and first * FIRST_APART < limit and (beating is None or beating.rate_per_min < limit):
+        return _shows_rate(witnesses, 0, first)
     if beating is None or not beating.regular or not _goes_on(beating, since_ns, at_ns):
         return ""
     if APART * beating.rate_per_min > limit:

@@ -99,7 +99,7 @@ class ProbableRun(VentricularRun):
     VentricularRun does.
     """
 
-    MEAN = 0.5
+    MEAN = 0.4
     LEAST = 0.25
     _last: deque[Beat] = field(default_factory=deque)
 

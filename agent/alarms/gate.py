@@ -134,12 +134,16 @@ class Gate:
             return
         case.held_back = True
         self.held_back[condition.rule] = self.held_back.get(condition.rule, 0) + 1
-        self.suppressed.append(Suppression(condition.at_ns, condition.rule, f"{condition.text}, but {against}"))
+        self.suppressed.append(Suppression(condition.at_ns, condition.rule, f"{self._seen(condition)}, but {against}"))
+
+    def _seen(self, condition: Condition) -> str:
+        """The sentence, with the lead it is about where there are two."""
+        name = self.witnesses.name(condition.lead)
+        return f"{condition.text} ({name})" if name else condition.text
 
     def _worded(self, condition: Condition, case: _Case) -> Condition:
-        """The sentence with the lead it was seen on, where there are two, and what else bears it out."""
-        name = self.witnesses.name(condition.lead)
-        parts = [condition.text + (f" ({name})" if name else "")]
+        """The sentence with what else bears it out."""
+        parts = [self._seen(condition)]
         if borne_out := support(self.witnesses, condition, condition.at_ns):
             parts.append(borne_out)
         if case.held_back:

@@ -44,10 +44,11 @@ def rhythm_rules(limits: Limits) -> list[Rule]:
 
 
 def rules_of_two_leads(limits: Limits) -> list[Rule]:
-    """The rules of a person with a second lead: a run is found on whichever lead shows it.
+    """The rules of a person with a second lead: a run or a rate is found on whichever lead shows it.
 
-    Rates stay those of the analysed lead: a second one that misses beats, or counts T waves, would raise more than it
-    finds. An interval of four to ten seconds counts as slow, for others can be asked whether there was a beat in it.
+    The second lead raises a rate only where the first does not deny it (`agent.alarms.corroboration`): one that misses
+    beats, or counts T waves, would raise more than it finds. An interval of four to ten seconds counts as slow here,
+    for others can be asked whether there was a beat in it.
     """
     run, other_run = (
         ProbableRun(
@@ -55,8 +56,16 @@ def rules_of_two_leads(limits: Limits) -> list[Rule]:
         )
         for _ in range(2)
     )
-    slow = RateOutside("bradycardia", limits.bradycardia_below_bpm, beats=5, above=False, longest_s=LONGEST_INTERVAL_S)
-    instead: dict[str, Rule] = {rule.name: rule for rule in (EitherLead(run, other_run), slow)}
+    slow, other_slow = (
+        RateOutside("bradycardia", limits.bradycardia_below_bpm, beats=5, above=False, longest_s=LONGEST_INTERVAL_S)
+        for _ in range(2)
+    )
+    fast, other_fast = (
+        RateOutside("tachycardia", limits.tachycardia_above_bpm, beats=17, above=True, agreement=TACHYCARDIA_AGREEMENT)
+        for _ in range(2)
+    )
+    either = (EitherLead(run, other_run), EitherLead(slow, other_slow), EitherLead(fast, other_fast))
+    instead: dict[str, Rule] = {rule.name: rule for rule in either}
     return [instead.get(rule.name, rule) for rule in rhythm_rules(limits)]
 
 

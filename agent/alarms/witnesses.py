@@ -129,6 +129,14 @@ class LeadWitness:
         sure = all(beat.usable and beat.label in {"N", "S"} and beat.probability >= probability for beat in beats)
         return beats if len(beats) >= least and sure and not poor else []
 
+    def rate(self, start_ns: int, at_ns: int) -> float | None:
+        """Heart rate over a stretch, whatever its beats are; None where the signal was poor or they are too few."""
+        beats = [beat for beat in self.between(start_ns, at_ns) if beat.usable]
+        poor = any(second.at_ns > start_ns and second.start_ns < at_ns for second in self.poor)
+        if poor or len(beats) < 4:
+            return None
+        return 60.0 * (len(beats) - 1) * NS / (beats[-1].r_ns - beats[0].r_ns)
+
 
 @dataclass(slots=True)
 class Witnesses:

@@ -153,6 +153,7 @@ def _time_stages(engine: Engine, worker: Worker, spent: defaultdict[str, float])
 
     engine._condition = timed("condition", engine._condition)  # type: ignore[method-assign]
     engine._classify = timed("classify", engine._classify)  # type: ignore[method-assign]
+    engine._judge = timed("ask", engine._judge)  # type: ignore[method-assign]
     engine._ask = timed("ask", engine._ask)  # type: ignore[method-assign]
     worker._commit = timed("commit", worker._commit)  # type: ignore[method-assign]
     engine._decide = timed("decide", engine._decide)  # type: ignore[method-assign]
