@@ -19,7 +19,7 @@ import numpy as np
 
 from agent.alarms.alert import AlertEvent, Phase
 from agent.alarms.rate import DETECTION_NS
-from agent.evaluate.report import Report, in_processes
+from agent.evaluate.report import Report, in_processes, seen_in_training
 from agent.inference import shipped_models
 from agent.ingest.replay import EPOCH_NS, RecordStream, record_chunks
 from agent.ingest.wfdb import RecordError, read_header
@@ -200,6 +200,7 @@ def table(results: Sequence[AlarmResult]) -> tuple[str, dict[str, object]]:
     lines = [
         f"{DATABASE}: {len(results)} bedside alarms, {len(told)} of them judged; the {ALARM_S:g} s before each "
         f"streamed, all ECG leads and pulse; ours counts where it was on in the last {WINDOW_S:g} s",
+        *(seen_in_training(pack, DATABASE, {r.bedside.record for r in results}) for pack in ("beat", "vf")),
         "alarm                      TP   FP   TN   FN   score",
         *(f"{alarm:24} {_row(one)}" for alarm, one in by_kind.items()),
         f"{'all':24} {_row(total)}   95 % interval {low:.3f} to {high:.3f}; goal {TARGET:g}",
