@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import os
+import stat
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -94,11 +96,11 @@ async def wear(kinds: list[str], ecg: Path | None, port: int) -> None:
 
 async def _listen(worn: Mapping[str, Peripheral]) -> None:
     """Do what is typed, until nobody types any more."""
+    kind_of_file = os.fstat(sys.stdin.fileno()).st_mode
+    if not (sys.stdin.isatty() or stat.S_ISFIFO(kind_of_file) or stat.S_ISSOCK(kind_of_file)):
+        return  # a file, or /dev/null: nobody types
     typed = asyncio.StreamReader()
-    try:
-        await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(typed), sys.stdin)
-    except ValueError:  # a file, or nothing: nobody types
-        return
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(typed), sys.stdin)
     while line := (await typed.readline()).decode(errors="replace"):
         kind, _, command = line.strip().partition(" ")
         try:
