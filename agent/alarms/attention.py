@@ -281,7 +281,7 @@ class Attention:
             return replace(event, attended=Attended(State.INACTIVE))
         alarm.event, alarm.unsaid = replace(event, evidence=None), False
         latches = event.category is Category.PHYSIOLOGICAL and event.priority in self.manners.latched
-        alarm.latched = latches and alarm.acknowledged is None
+        alarm.latched = latches and alarm.acknowledged is None and not event.drill
         if not alarm.latched:
             self._forget(alarm)
         return self._with(alarm, event)

@@ -139,6 +139,12 @@ def test_a_high_alarm_that_passed_unseen_stays_until_it_is_acknowledged(attentio
     assert not attention.alarms
 
 
+def test_a_drill_leaves_nothing_behind(attention: Attention) -> None:
+    attention.take(replace(event("asystole"), drill=True), NOW)
+    assert took(attention, replace(event("asystole", Phase.END), drill=True)).state is State.INACTIVE
+    assert not attention.alarms
+
+
 @pytest.mark.parametrize("rule_name", ["pause", "high", "stream_silent"])
 def test_others_are_over_when_they_are_over(attention: Attention, rule_name: str) -> None:
     attention.take(event(rule_name), NOW)
