@@ -86,14 +86,15 @@ class FrameReceiver:
         return tuple(request for count in self._counts.values() for request in count.requests(now_ns))
 
     def _chunk(self, frame: Frame, stream: Stream, arrival: Arrival) -> Chunk:
-        t0_ns = frame.time_us * 1000
+        t0_ns, boot_id = frame.time_us * 1000, frame.boot_id
         if not frame.flags & FrameFlag.UTC:
             # A frame can be sent once its last sample is there: that one's time is what the arrival bears on.
             lasts_ns = _lasts_ns(frame, frame.count - 1)
             t0_ns = self._clock.push(t0_ns + lasts_ns, arrival) - lasts_ns
+            boot_id |= (arrival.era & 0xFFFF) << 16  # what comes after a clock set back may be of a time that there was
         return to_chunk(
             stream, t0_ns, frame.counts(), unit=frame.unit, rate_hz=frame.rate_hz, scale=frame.scale,
-            seq=frame.sequence, boot_id=frame.boot_id,
+            seq=frame.sequence, boot_id=boot_id,
         )  # fmt: skip
 
 

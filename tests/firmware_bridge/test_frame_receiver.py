@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agent.signal.align import Aligner
@@ -209,6 +209,7 @@ def test_the_aligner_makes_of_any_loss_and_resending_a_signal_in_order(utc: bool
     assert ends == sorted(ends)
 
 
+@example(3_559_665_812, [-1.5, -1.5, -7200.0])
 @given(
     st.integers(0, 1 << 32), st.lists(st.sampled_from([-7200.0, -3600.0, -1.5, -0.2, 0.05, 0.4, 3600.0]), max_size=4)
 )
