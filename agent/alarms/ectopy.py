@@ -100,7 +100,7 @@ class ProbableRun(VentricularRun):
     """
 
     MEAN = 0.4
-    LEAST = 0.25
+    LEAST = 0.2
     _last: deque[Beat] = field(default_factory=deque)
 
     def see(self, seen: Observation) -> list[Condition]:

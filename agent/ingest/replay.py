@@ -91,7 +91,8 @@ def record_chunks(
     carries the same times as it has within the whole. Chunks hold `chunk_s` seconds; `sizes` (in samples) overrides the
     first ones.
 
-    Samples that any of the stream's leads marks as invalid are not sent: a hole in time, as when a sensor drops out.
+    Samples that all of the stream's leads mark as invalid are not sent: a hole in time, as when a sensor drops out. Of
+    one lead among others that are there they are sent as 0: an electrode that is off does not silence its neighbours.
     Short ones are sent as the lowest value the lead takes in the record's unit: WFDB's mark for "invalid" is also the
     bottom rail of the ADC, and a run of it up to `rail_s` long is a clipped wave far more often than a dropout (cudb).
     Raises RecordError or OSError; ValueError where the stretch is not within the record.
@@ -153,6 +154,8 @@ class _BlockReader:
         block = read_samples(self._header, begin, end)[:, list(self._stream.columns)]
         for column, index in enumerate(self._stream.columns):
             _fill_rails(block[:, column], self._margin, _rail(self._header, index))
+        known = np.isfinite(block)
+        block[known.any(axis=1, keepdims=True) & ~known] = 0.0
         self._block = (block * np.array(self._stream.factor, np.float32))[start - begin : stop - begin]
         self._start, self._stop = start, stop
 

@@ -85,6 +85,17 @@ def test_without_rails_every_invalid_sample_is_a_hole(long_record: Path) -> None
     np.testing.assert_array_equal(index, np.flatnonzero(~invalid))
 
 
+def test_a_lead_that_is_off_does_not_silence_the_others(tmp_path: Path) -> None:
+    digital = noise(4_000)
+    digital[1_000:2_500, 1] = INVALID
+    digital[2_000:3_000, 0] = INVALID
+    index, samples = laid_out(list(record_chunks(write_record(tmp_path, digital))), 360)
+    assert np.setdiff1d(np.arange(4_000), index).tolist() == [*range(2_000, 2_500)]
+    both = samples[np.isin(index, np.arange(1_000, 2_000))]
+    np.testing.assert_array_equal(both[:, 0], (digital[1_000:2_000, 0] / 200).astype(np.float32))
+    assert not both[:, 1].any()
+
+
 def test_a_stretch_has_the_times_it_has_in_the_whole(long_record: Path) -> None:
     index, samples = laid_out(list(record_chunks(long_record, start_s=4.0, stop_s=14.5)), 360)
     assert (index[0], index[-1]) == (1_440, 5_219)
