@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 
 WRITE_EVERY_NS = 60 * NS_PER_S
 """A row waits this long for others: every write is synced to the disk three times."""
+WRITE_ALARMS_NS = 5 * NS_PER_S
+"""An alarm waits no longer than this: `vagus alerts` is asked soon after one sounded."""
 WRITE_ROWS = 2_000
 """So many rows are written at once."""
 BUSY_NS = 5 * NS_PER_S
@@ -204,6 +206,8 @@ class History:
         now_ns = self._clock_ns()
         if self._due_ns is None or self._due_ns > now_ns + RETRY_NS:  # the second: a clock was set back
             self._due_ns = now_ns + WRITE_EVERY_NS
+        if self._waiting["alarm"] or self._waiting["suppressed"]:
+            self._due_ns = min(self._due_ns, now_ns + WRITE_ALARMS_NS)
         if now_ns >= self._due_ns or (rows >= WRITE_ROWS and not self.trouble):
             self.flush()
 

@@ -18,6 +18,8 @@ _BEATS_SHOWN = 24
 
 def listed(alerts: Sequence[KeptAlert]) -> str:
     """A line an alert; times are UTC."""
+    if not alerts:
+        return "no alert is kept of this time\n"
     return "".join(
         f"{utc(one.first.at_ns)}  {one.id[:8]}  {plain(one.patient)}  {one.priority:6}  {_became(one)}  "
         f"{plain(one.first.text)}\n"
@@ -27,6 +29,8 @@ def listed(alerts: Sequence[KeptAlert]) -> str:
 
 def listed_suppressed(rows: Sequence[Suppressed]) -> str:
     """A line for each alarm that was held back."""
+    if not rows:
+        return "no alarm was held back in this time\n"
     return "".join(f"{utc(one.t_ns)}  {plain(one.patient)}  {one.rule}  {plain(one.reason)}\n" for one in rows)
 
 

@@ -25,6 +25,7 @@ from firmware_bridge.chunk import NS_PER_S
 
 SCRIPT = (Episode(Rhythm.SINUS, 14.0), Episode(Rhythm.VENTRICULAR_TACHYCARDIA, 6.0), Episode(Rhythm.SINUS, 8.0))
 PATIENT = SimulatedPatient(7, script=SCRIPT)
+NOTHING = "no alert is kept of this time\n"
 RULE = "ventricular_tachycardia"
 
 
@@ -77,11 +78,11 @@ def test_listed_in_order_with_what_became_of_them(state: Path, capsys: pytest.Ca
     assert [line[:23] for line in lines] == sorted(line[:23] for line in lines)
     (line,) = [line for line in lines if "suggestive of ventricular tachycardia" in line]
     assert "  demo  high    false " in line
-    assert run(capsys, "alerts", "--patient", "nobody", "--state", state) == ""
+    assert run(capsys, "alerts", "--patient", "nobody", "--state", state) == NOTHING
     later = run(capsys, "alerts", "--since", "2025-11-24T12:00", "--state", state).splitlines()
     silent = [line for line in lines if "ECG simulator/ecg has sent nothing" in line]
     assert later == [*silent[:1], *(line for line in lines if line >= "2025-11-24 12:00")]
-    assert run(capsys, "alerts", "--since", "1h", "--state", state) == ""
+    assert run(capsys, "alerts", "--since", "1h", "--state", state) == NOTHING
 
 
 def test_what_was_held_back_can_be_asked(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -212,7 +213,7 @@ def test_of_an_agent_from_before_alerts_were_kept_there_are_the_words(
         db.executescript("DROP TABLE alert; DROP TABLE attention; DROP TABLE suppressed;")
     alert_id = id_of(capsys, tmp_path, RULE)
     assert "no evidence is kept" in run(capsys, "alerts", "show", alert_id, "--state", tmp_path)
-    assert run(capsys, "alerts", "--suppressed", "--state", tmp_path) == ""
+    assert run(capsys, "alerts", "--suppressed", "--state", tmp_path) == "no alarm was held back in this time\n"
     png = tmp_path / "a.png"
     words = run(capsys, "alerts", "show", alert_id, "--png", png, "--state", tmp_path, exit_code=1)
     assert "nothing to draw" in words
