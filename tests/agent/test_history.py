@@ -239,7 +239,7 @@ STREAMS = {chunk.stream.device: chunk.stream for chunk in INPUT[0]}
 
 
 class Brittle(Engine):
-    """An engine with a bug: the first step over a chunk of each of these times fails, when it is half done."""
+    """An engine with a bug: the first step over a chunk of ECG of each of these times fails, when it is half done."""
 
     def __init__(self, fails_at: Collection[int], watch: Callable[[str, Observation], None]) -> None:
         super().__init__([Person("demo", tuple(STREAMS.values()))], Models(), watch=watch)
@@ -248,7 +248,7 @@ class Brittle(Engine):
     def step(self, chunks: Iterable[Chunk], now_ns: int | None = None) -> list[AlertEvent]:
         known = list(chunks)
         events = super().step(known, now_ns)
-        hit = self._fails_at & {chunk.t0_ns for chunk in known}
+        hit = self._fails_at & {chunk.t0_ns for chunk in known if chunk.stream.rate_hz}
         if hit:
             self._fails_at -= hit
             raise ZeroDivisionError
