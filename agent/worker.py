@@ -11,7 +11,7 @@ import logging
 import pickle
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 from agent import __version__
@@ -82,6 +82,8 @@ class Worker:
             self.attendance = Attendance(topics.agent, budgets, manners or Manners())
         self._answers: list[tuple[Delivery, Outcome]] = []
         self._had_fault = False
+        self._held_ns: Counter[str] = Counter()
+        """Until when it was noted what spoke against somebody's alarms."""
         self.audit = audit
         self._decode: Decode = _decode_nothing
         self._journalled: Counter[str] = Counter()
@@ -185,7 +187,7 @@ class Worker:
         events = self._attended(decided, now_ns)
         events += self._without_ground(now_ns)
         events += self._people(deliveries, now_ns)
-        self._note_suppressed()
+        self._note_suppressed(dict.fromkeys(chunk.stream.patient for chunk in chunks))
         if self.history is not None:
             self.history.note_attended(events)
         journal = [
@@ -307,14 +309,27 @@ class Worker:
             events += outcome.events
         return events + self.attendance.advance(now_ns, is_fresh)
 
-    def _note_suppressed(self) -> None:
-        """What was not sent is written down, so that somebody can ask why."""
+    def _note_suppressed(self, heard: Iterable[str]) -> None:
+        """What was not sent is written down, so that somebody can ask why.
+
+        `heard`: of whom something came, and so something may have spoken against an alarm.
+        """
+        if self.history is not None:
+            for name in heard:
+                self._note_held_back(self.history, name)
         for one in self.attendance.suppressed() if self.attendance is not None else ():
             if self.history is not None:
                 self.history.note_suppressed(one.event.patient, one.event.at_ns, one.event.rule, one.reason)
             if self.audit is not None:
                 said = {"alert_id": one.event.alert_id, "patient": one.event.patient, "rule": one.event.rule}
                 self.audit.note("suppressed", {**said, "reason": one.reason}, one.over_ns)
+
+    def _note_held_back(self, history: History, name: str) -> None:
+        """What a second lead or the pulse spoke against, since the last time."""
+        patient = self.engine.patients.get(name)
+        for held in patient.suppressed(self._held_ns[name]) if patient is not None else ():
+            self._held_ns[name] = held.t_ns
+            history.note_suppressed(name, held.t_ns, held.rule, held.reason)
 
     def _note_command(self, delivery: Delivery, outcome: Outcome, now_ns: int) -> None:
         if self.audit is not None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from itertools import chain, repeat
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,12 +14,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent.alarms.alert import AlertEvent, Phase
+from agent.alerts.kept import suppressed
 from agent.engine import Engine
+from agent.history import History
+from agent.history_file import FILE_NAME, open_for_reading
 from agent.inference import Models, shipped_models
 from agent.ingest.replay import EPOCH_NS
 from agent.ingest.simulate import Episode, Rhythm, SimulatedPatient
+from agent.ingest.source import Delivery
 from agent.patient import Person
 from agent.uplink.messages import canonical_json
+from agent.uplink.outbox import Outbox
+from agent.uplink.topics import Topics
+from agent.worker import Worker
 from firmware_bridge.chunk import NS_PER_S, Chunk, Samples, Stream
 
 QUIET_FROM_S, QUIET_TO_S, END_S = 40.0, 52.0, 66.0
@@ -91,6 +100,20 @@ def test_a_lead_without_beats_is_no_asystole_while_the_pulse_goes_on(models: Mod
     assert "but the pulse goes on at 7" in held[1].reason
     assert EPOCH_NS + 44 * NS_PER_S < held[1].t_ns < EPOCH_NS + 45 * NS_PER_S
     assert engine.patients["demo"].suppressed(held[1].t_ns) == held[1:]
+
+
+def test_what_was_held_back_can_be_asked_for_afterwards(models: Models, tmp_path: Path) -> None:
+    history, outbox = History(tmp_path / FILE_NAME), Outbox(tmp_path / "outbox.sqlite")
+    worker = Worker(engine_of(models, ONE_LEAD, PPG), outbox, Topics("ward"), wall=False, history=history)
+    signals = (cut(ONE_LEAD, STOPPED.samples), cut(PPG, GOES_ON))
+    for chunk in sorted(chain(*signals), key=lambda chunk: chunk.end_ns):
+        worker.tick([Delivery((chunk,), "in", None, b"", 0, lambda: None)], None)
+    history.close()
+    outbox.close()
+    with closing(open_for_reading(tmp_path / FILE_NAME)) as db:
+        kept = suppressed(db, None, None)
+    assert [one.rule for one in kept] == ["pause", "asystole"]
+    assert "but the pulse goes on" in kept[1].reason
 
 
 def test_a_lead_without_beats_is_no_asystole_while_another_shows_them(models: Models) -> None:
