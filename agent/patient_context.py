@@ -18,10 +18,10 @@ from pydantic import Field
 
 from agent.alarms.limits import BOUNDS, DEFAULTS, Limits
 from agent.alarms.local_time import LocalTime
-from agent.config_faults import ConfigError, Fault
-from agent.config_limits import read_limits
-from agent.config_reader import TableReader, parse_toml
-from agent.config_schema import Table
+from agent.config.faults import ConfigError, Fault
+from agent.config.limits import read_limits
+from agent.config.reader import TableReader, parse_toml
+from agent.config.schema import Table
 
 log = logging.getLogger(__name__)
 

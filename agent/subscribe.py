@@ -20,7 +20,7 @@ from rich.text import Text
 
 from agent.alert_words import notice, render, render_status
 from agent.config import PASSWORD_VARIABLE
-from agent.config_reader import read_password
+from agent.config.reader import read_password
 from agent.mqtt import ConnectionStatus, MqttConnection, SubscribeRefused
 from agent.tls import client_context
 from agent.uplink.messages import RESEARCH_NOTE, AlertMessage, StatusMessage, parse_event

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from agent.config import load_config
-from agent.config_ble import BleConfig
+from agent.config.ble import BleConfig
 from agent.ingest.bluetooth import bluetooth_source
 from agent.ingest.source import Delivery
 

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.config_ble import BleConfig
+from agent.config.ble import BleConfig
 from agent.ingest.ble_adapter import LINKS, Adapter
 from agent.ingest.ble_device import BleDevice
 from agent.ingest.ble_pairing import PairingAgent, PairingRules, PairingWindow

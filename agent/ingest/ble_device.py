@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from agent.config_ble import BleConfig
+from agent.config.ble import BleConfig
 from agent.ingest.ble_account import Account
 from agent.ingest.ble_adapter import Adapter
 from agent.ingest.ble_errors import RadioError

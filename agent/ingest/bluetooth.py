@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from agent.config_ble import BleConfig
+from agent.config.ble import BleConfig
 from agent.ingest.ble import BleSource
 from agent.ingest.ble_radio import Backend
 

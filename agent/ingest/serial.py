@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from agent.config_serial import SerialConfig
+from agent.config.serial import SerialConfig
 from agent.ingest.delivery import delivery_of
 from agent.ingest.device_status import DeviceStatus
 from agent.ingest.serial_port import SerialPort

@@ -21,9 +21,9 @@ from agent.config import (
     parse_config,
     streams,
 )
-from agent.config_limit_schema import LIMITS
-from agent.config_page import config_page
-from agent.config_schema import Format, Kind
+from agent.config.limit_schema import LIMITS
+from agent.config.page import config_page
+from agent.config.schema import Format, Kind
 from firmware_bridge.chunk import CANONICAL_UNIT
 from firmware_bridge.codecs import FORMATS
 
@@ -356,7 +356,7 @@ def test_check_of_a_good_config(tmp_path: Path, capsys: pytest.CaptureFixture[st
 def test_the_page_on_the_config_is_current() -> None:
     page = Path(__file__).parents[2] / "docs" / "config.md"
 
-    assert page.read_text() == config_page(), "run: python -m agent.config_page > docs/config.md"
+    assert page.read_text() == config_page(), "run: python -m agent.config.page > docs/config.md"
 
 
 @pytest.mark.parametrize("name", ["one-person.toml", "ward.toml", "wearables.toml"])

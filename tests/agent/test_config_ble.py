@@ -42,7 +42,7 @@ BELT = Profile(
 def _one_kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if "all_kinds" in request.fixturenames:
         return
-    monkeypatch.setattr("agent.config_ble.profiles", lambda: {BELT.id: BELT})
+    monkeypatch.setattr("agent.config.ble.profiles", lambda: {BELT.id: BELT})
 
 
 def read(text: str, folder: Path = Path()) -> Config:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from agent.alarms.alert import AlertEvent, Category, Phase, Priority
-from agent.config_schema import AgentTable
+from agent.config.schema import AgentTable
 from agent.live_models import EXPECTED, WITHOUT, check_pack, live_models, model_alarms
 from agent.standing import Standing, StandingAlarms
 from models.backends import RUNTIMES, Runtime, open_backend, probe

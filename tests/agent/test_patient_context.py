@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from agent.alarms.limits import BOUNDS, DEFAULTS, Limits
 from agent.alarms.local_time import UTC
 from agent.config import load_config
-from agent.config_faults import ConfigError
+from agent.config.faults import ConfigError
 from agent.patient_context import LastGood, PatientContext, context_of, read_context
 from agent.persons import persons
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from test_serial_source import at_once, hearing
 
-from agent.config_serial import SerialConfig
+from agent.config.serial import SerialConfig
 from agent.ingest import serial_port
 from firmware_bridge.chunk import Stream
 

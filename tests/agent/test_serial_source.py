@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from serial_device import SerialDevice, frames_of
 
-from agent.config_serial import SerialConfig
+from agent.config.serial import SerialConfig
 from agent.ingest import serial as serial_source
 from agent.ingest import serial_port
 from agent.ingest.ble import open_descriptors

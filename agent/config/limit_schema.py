@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from agent.alarms.limits import BOUNDS, DEFAULTS
-from agent.config_schema import Table
+from agent.config.schema import Table
 
 
 def _time_of_day(value: str) -> str:

@@ -9,9 +9,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from agent.config_reader import TableReader
-from agent.config_schema import FileName, Table
-from agent.config_source_schema import web_address
+from agent.config.reader import TableReader
+from agent.config.schema import FileName, Table
+from agent.config.source_schema import web_address
 from agent.tls import TlsFileError, client_context
 from agent.uplink.webhook import Receiver, read_secret
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from agent.alarms.limits import ALWAYS_ON, Hours, Limits
 from agent.alarms.local_time import MINUTES_A_DAY, LocalTime
-from agent.config_limit_schema import LIMITS, GlucoseLimit, LimitTable
-from agent.config_lines import Path as KeyPath
-from agent.config_reader import TableReader
+from agent.config.limit_schema import LIMITS, GlucoseLimit, LimitTable
+from agent.config.lines import Path as KeyPath
+from agent.config.reader import TableReader
 
 _NOT_NUMBERS = frozenset({"rule", "enabled", "from_time", "to_time"})
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from agent.config_schema import FileName, Format, Kind, Slug, Table
+from agent.config.schema import FileName, Format, Kind, Slug, Table
 from firmware_bridge.chunk import CANONICAL_UNIT, MAX_CHANNELS, MAX_RATE_HZ
 
 

@@ -8,13 +8,13 @@ from typing import Any, Literal
 
 from agent.alarms.glucose_settings import SensorLife
 from agent.alarms.local_time import LocalTime
-from agent.config_ble import BleConfig, read_ble
-from agent.config_faults import shown
-from agent.config_lines import Path as KeyPath
-from agent.config_reader import TableReader
-from agent.config_schema import Format
-from agent.config_serial import PortReader, SerialConfig
-from agent.config_source_schema import (
+from agent.config.ble import BleConfig, read_ble
+from agent.config.faults import shown
+from agent.config.lines import Path as KeyPath
+from agent.config.reader import TableReader
+from agent.config.schema import Format
+from agent.config.serial import PortReader, SerialConfig
+from agent.config.source_schema import (
     SOURCES,
     BleSourceTable,
     MqttSourceTable,
@@ -22,7 +22,7 @@ from agent.config_source_schema import (
     SerialSourceTable,
     WfdbSourceTable,
 )
-from agent.config_stream import read_stream
+from agent.config.stream import read_stream
 from agent.time_zone import instant_ns
 from firmware_bridge.chunk import CANONICAL_UNIT, Stream
 

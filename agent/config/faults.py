@@ -10,8 +10,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from agent.config_lines import Path
-from agent.config_schema import Table
+from agent.config.lines import Path
+from agent.config.schema import Table
 
 _EXPECTED = {
     "string_type": "text in quotes",

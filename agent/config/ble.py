@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from agent.config_faults import did_you_mean, shown
-from agent.config_lines import Path as KeyPath
-from agent.config_reader import TableReader
-from agent.config_source_schema import BleSourceTable
+from agent.config.faults import did_you_mean, shown
+from agent.config.lines import Path as KeyPath
+from agent.config.reader import TableReader
+from agent.config.source_schema import BleSourceTable
 from firmware_bridge.chunk import Stream
 from firmware_bridge.devices import Offer, OptionValue, Profile, profiles
 

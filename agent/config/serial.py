@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from agent.config_lines import Path as KeyPath
-from agent.config_reader import TableReader
-from agent.config_source_schema import SerialSourceTable
-from agent.config_stream import read_stream
+from agent.config.lines import Path as KeyPath
+from agent.config.reader import TableReader
+from agent.config.source_schema import SerialSourceTable
+from agent.config.stream import read_stream
 from firmware_bridge.chunk import Stream
 
 

@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from agent.config_faults import ConfigError, Fault, did_you_mean, dotted, shown, words
-from agent.config_lines import Path as KeyPath
-from agent.config_lines import key_lines, line_of
-from agent.config_schema import Table
+from agent.config.faults import ConfigError, Fault, did_you_mean, dotted, shown, words
+from agent.config.lines import Path as KeyPath
+from agent.config.lines import key_lines, line_of
+from agent.config.schema import Table
 
 _MAX_PASSWORD_BYTES = 4096
 

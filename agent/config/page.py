@@ -1,4 +1,4 @@
-"""docs/config.md, written from the config's own titles and descriptions (`python -m agent.config_page`)."""
+"""docs/config.md, written from the config's own titles and descriptions (`python -m agent.config.page`)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from agent.config_limit_schema import LIMITS
-from agent.config_schema import (
+from agent.config.limit_schema import LIMITS
+from agent.config.schema import (
     AgentTable,
     AlarmsTable,
     HistoryTable,
@@ -19,8 +19,8 @@ from agent.config_schema import (
     RecorderTable,
     Table,
 )
-from agent.config_source_schema import SOURCES
-from agent.config_uplink import HomeAssistantTable, WebhookTable
+from agent.config.source_schema import SOURCES
+from agent.config.uplink import HomeAssistantTable, WebhookTable
 from agent.patient_context import ContextTable
 
 _INTRODUCTION = """\
@@ -32,8 +32,8 @@ Secrets are never in the config: a password stands in a file of its own or in an
 Whole examples: [one person](../examples/one-person.toml), [a ward](../examples/ward.toml),
 [wearables over Bluetooth](../examples/wearables.toml).
 
-This page is written by `python -m agent.config_page`; change the descriptions in `agent/config_schema.py`,
-`agent/config_source_schema.py`, `agent/config_limit_schema.py`, `agent/config_uplink.py`, `agent/patient_context.py`.
+This page is written by `python -m agent.config.page`; change the descriptions in `agent/config/schema.py`,
+`agent/config/source_schema.py`, `agent/config/limit_schema.py`, `agent/config/uplink.py`, `agent/patient_context.py`.
 """
 
 _SIMPLE = {datetime: "date and time", str: "text", int: "whole number", float: "number", bool: "true or false"}

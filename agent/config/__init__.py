@@ -17,12 +17,12 @@ from agent.alarms.attention import Manners
 from agent.alarms.glucose_settings import GlucoseSettings
 from agent.alarms.limits import Limits
 from agent.alarms.local_time import UTC, LocalTime
-from agent.config_ble import BleConfig
-from agent.config_faults import ConfigError, Fault, did_you_mean, shown, unknown_key
-from agent.config_limits import read_limits
-from agent.config_lines import Path as KeyPath
-from agent.config_reader import TableReader, parse_toml
-from agent.config_schema import (
+from agent.config.ble import BleConfig
+from agent.config.faults import ConfigError, Fault, did_you_mean, shown, unknown_key
+from agent.config.limits import read_limits
+from agent.config.lines import Path as KeyPath
+from agent.config.reader import TableReader, parse_toml
+from agent.config.schema import (
     AgentTable,
     AlarmsTable,
     Format,
@@ -32,9 +32,9 @@ from agent.config_schema import (
     PatientTable,
     RecorderTable,
 )
-from agent.config_serial import SerialConfig
-from agent.config_sources import MqttSource, NightscoutConfig, SourceConfig, SourceReader, WfdbSource
-from agent.config_uplink import HomeAssistantConfig, WebhookConfig, read_home_assistant, read_webhook
+from agent.config.serial import SerialConfig
+from agent.config.sources import MqttSource, NightscoutConfig, SourceConfig, SourceReader, WfdbSource
+from agent.config.uplink import HomeAssistantConfig, WebhookConfig, read_home_assistant, read_webhook
 from agent.time_zone import TimeZoneError, known_zones, local_time
 from agent.tls import TlsFileError, client_context
 from firmware_bridge.chunk import Stream

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from agent.config_faults import did_you_mean, shown
-from agent.config_lines import Path as KeyPath
-from agent.config_reader import TableReader
+from agent.config.faults import did_you_mean, shown
+from agent.config.lines import Path as KeyPath
+from agent.config.reader import TableReader
 from firmware_bridge.chunk import CANONICAL_UNIT, UNIT_FACTOR, Stream
 
 _WAVEFORMS = frozenset({"ecg", "ppg", "abp", "acc"})
