@@ -15,8 +15,8 @@ from typing import Any
 
 from agent.config import ConfigError, default_state_dir, load_config
 from agent.history import History
-from agent.history_file import FILE_NAME, HistoryError, open_for_reading
-from agent.history_personal import PersonalVersion, PersonalVersions
+from agent.history.file import FILE_NAME, HistoryError, open_for_reading
+from agent.history.personal import PersonalVersion, PersonalVersions
 from agent.signal.personal import PersonalCalibration
 from agent.uplink import outbox_file
 from agent.uplink.outbox import OutboxError

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from agent.engine import Engine
 from agent.glucose_state import GlucoseState
 from agent.history import History
-from agent.history_personal import PersonalVersions
+from agent.history.personal import PersonalVersions
 
 log = logging.getLogger(__name__)
 

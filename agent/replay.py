@@ -19,7 +19,7 @@ from agent.alarms.limits import Limits
 from agent.alarms.observation import Beat, BeatStatus, Observation, Prediction, Quality
 from agent.engine import Engine
 from agent.history import History
-from agent.history_file import FILE_NAME
+from agent.history.file import FILE_NAME
 from agent.inference import Models, shipped_models
 from agent.ingest.glucose_csv import RECORDED, read_glucose_csv
 from agent.ingest.replay import EPOCH_NS, RecordStream, record_chunks, record_streams

@@ -32,7 +32,7 @@ from agent.device_alarms import DeviceAlarms
 from agent.engine import Engine
 from agent.health import Health
 from agent.history import History
-from agent.history_file import FILE_NAME
+from agent.history.file import FILE_NAME
 from agent.inference import Models
 from agent.ingest.bluetooth import BluetoothSettingError, bluetooth_source
 from agent.ingest.decoder import StreamConfig

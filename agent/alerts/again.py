@@ -13,7 +13,7 @@ from agent.alerts.command import state_folder
 from agent.alerts.kept import KeptAlert, find_alert, said_of
 from agent.alerts.words import plain, utc
 from agent.config import Config, ConfigError, load_config
-from agent.history_file import FILE_NAME, HistoryError, open_for_reading
+from agent.history.file import FILE_NAME, HistoryError, open_for_reading
 from agent.live_models import live_models
 from agent.patient import Person
 from agent.recorder.recreate import Recreated, Settings, recreate, segments_about

@@ -15,7 +15,7 @@ from pathlib import Path
 from agent.alerts import stats, words
 from agent.alerts.kept import KeptAlert, find_alert, kept_alerts, message_of, said_of, suppressed
 from agent.config import Config, ConfigError, default_state_dir, load_config
-from agent.history_file import FILE_NAME, HistoryError, open_for_reading
+from agent.history.file import FILE_NAME, HistoryError, open_for_reading
 from agent.intervals import Intervals, IntervalsError, is_installed, measure
 from agent.recorder.ring import RECORDINGS
 from agent.recorder.wfdb_export import export, stretch

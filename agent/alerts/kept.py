@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from agent.history_file import HistoryError
+from agent.history.file import HistoryError
 from agent.uplink.messages import AlertMessage, parse_event
 
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from statistics import median
 
 from agent.alerts.kept import KeptAlert, kept_alerts, suppressed
-from agent.history_file import TIME_COLUMN
+from agent.history.file import TIME_COLUMN
 from firmware_bridge.chunk import NS_PER_S
 
 DAY_NS = 86_400 * NS_PER_S

@@ -12,7 +12,7 @@ from typing import Any
 
 from agent.engine import Engine
 from agent.history import History
-from agent.history_file import FILE_NAME
+from agent.history.file import FILE_NAME
 from agent.inference import shipped_models
 from agent.ingest.simulate import DEMO_SCRIPT, CgmReading, SimulatedPatient, cgm_chunks, cgm_readings
 from agent.ingest.source import Delivery

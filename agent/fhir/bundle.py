@@ -13,7 +13,7 @@ from typing import Any, Final
 from agent import __version__
 from agent.fhir import codes
 from agent.fhir.kept import Alarm, HeartRate, Kept, Reading
-from agent.history_ecg import BUCKET_NS
+from agent.history.ecg import BUCKET_NS
 from agent.uplink.evidence import StripModel, parse_rfc3339_ns
 from agent.uplink.messages import RESEARCH_NOTE
 from firmware_bridge.chunk import NS_PER_S

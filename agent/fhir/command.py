@@ -15,7 +15,7 @@ from agent.alarms.local_time import LocalTime
 from agent.config import ConfigError, default_state_dir, load_config
 from agent.fhir.bundle import bundle
 from agent.fhir.kept import read_kept
-from agent.history_file import FILE_NAME, HistoryError, open_for_reading
+from agent.history.file import FILE_NAME, HistoryError, open_for_reading
 from agent.time_zone import instant_ns, local_time
 
 EVER_NS = (0, (1 << 63) - 1)

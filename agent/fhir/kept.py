@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from agent.history_file import HistoryError
+from agent.history.file import HistoryError
 from agent.uplink.messages import AlertMessage, parse_event
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from agent.alarms.local_time import LocalTime
 from agent.config import Config, ConfigError, default_state_dir, load_config
-from agent.history_file import FILE_NAME, HistoryError, open_for_reading
+from agent.history.file import FILE_NAME, HistoryError, open_for_reading
 from agent.report.page import page
 from agent.report.period import Period, patients_with_data, read_period
 from agent.report.summary import Summary, as_json, summarise

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.alarms.local_time import LocalTime
-from agent.history_file import TIME_COLUMN, HistoryError, patients_in
+from agent.history.file import TIME_COLUMN, HistoryError, patients_in
 from firmware_bridge.chunk import NS_PER_S
 
 Float64 = npt.NDArray[np.float64]

@@ -17,7 +17,7 @@ from agent.alarms.alert import AlertEvent, Phase
 from agent.alerts.kept import suppressed
 from agent.engine import Engine
 from agent.history import History
-from agent.history_file import FILE_NAME, open_for_reading
+from agent.history.file import FILE_NAME, open_for_reading
 from agent.inference import Models, shipped_models
 from agent.ingest.replay import EPOCH_NS
 from agent.ingest.simulate import Episode, Rhythm, SimulatedPatient

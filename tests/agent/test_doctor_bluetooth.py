@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.doctor import Check
-from agent.doctor_bluetooth import Objects, bluetooth_checks
+from agent.doctor.bluetooth import Objects, bluetooth_checks
 from agent.ingest.ble_errors import RadioError
 
 GOOD: Objects = {

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from agent import doctor_serial
 from agent.config import parse_config
 from agent.doctor import Check, run_checks
-from agent.doctor_serial import serial_checks
+from agent.doctor import serial as doctor_serial
+from agent.doctor.serial import serial_checks
 
 pytest.importorskip("serial", reason="needs pyserial")
 

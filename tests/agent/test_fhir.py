@@ -23,7 +23,7 @@ from agent.fhir import codes
 from agent.fhir.bundle import bundle, instant
 from agent.fhir.kept import Alarm, Kept, Reading
 from agent.history import History
-from agent.history_file import FILE_NAME
+from agent.history.file import FILE_NAME
 from agent.inference import shipped_models
 from agent.ingest.replay import EPOCH_NS
 from agent.ingest.simulate import Episode, Rhythm, SimulatedPatient

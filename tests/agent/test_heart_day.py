@@ -10,7 +10,7 @@ import pytest
 
 from agent.heart_day import DAY_S, HeartDay, heart_day_vitals
 from agent.history import History, _ecg_row
-from agent.history_ecg import BUCKET_NS, EcgBucket
+from agent.history.ecg import BUCKET_NS, EcgBucket
 from firmware_bridge.chunk import NS_PER_S
 
 END_NS = 1_796_000_000 * NS_PER_S - 1_796_000_000 * NS_PER_S % BUCKET_NS

@@ -23,8 +23,8 @@ from agent.alarms.alert import AlertEvent, Category, Phase, Priority
 from agent.alarms.observation import Beat, BeatStatus, Observation, Prediction, Quality
 from agent.engine import Engine
 from agent.history import History
-from agent.history_ecg import BUCKET_NS, EcgBucket, EcgBuckets
-from agent.history_file import FILE_NAME, HistoryError, open_for_reading
+from agent.history.ecg import BUCKET_NS, EcgBucket, EcgBuckets
+from agent.history.file import FILE_NAME, HistoryError, open_for_reading
 from agent.inference import Models
 from agent.ingest.simulate import CGM_DAY, Episode, Rhythm, SimulatedPatient, cgm_chunks, cgm_readings
 from agent.ingest.source import Delivery
@@ -314,7 +314,7 @@ from itertools import count
 from pathlib import Path
 from agent.engine import Engine
 from agent.history import History
-from agent.history_file import FILE_NAME
+from agent.history.file import FILE_NAME
 from agent.inference import Models
 from agent.ingest.simulate import CGM_DAY, Episode, Rhythm, SimulatedPatient, cgm_chunks, cgm_readings
 from agent.ingest.source import Delivery
@@ -383,7 +383,7 @@ def test_kill_minus_nine_at_any_instant_costs_no_row_and_adds_none(tmp_path: Pat
 KILLED_WRITER = """
 import os, signal, sys
 from pathlib import Path
-from agent.history_file import open_for_writing
+from agent.history.file import open_for_writing
 db, _ = open_for_writing(Path(sys.argv[1]), 1 << 20, 0)
 db.execute("PRAGMA cache_size = 8")
 db.execute("BEGIN IMMEDIATE")

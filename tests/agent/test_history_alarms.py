@@ -25,7 +25,7 @@ from agent.alarms.alert import (
     Verdict,
 )
 from agent.history import History
-from agent.history_file import FILE_NAME, open_for_reading
+from agent.history.file import FILE_NAME, open_for_reading
 from agent.uplink.messages import canonical_json
 from firmware_bridge.chunk import NS_PER_S
 

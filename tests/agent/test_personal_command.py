@@ -10,7 +10,7 @@ import pytest
 
 from agent.cli import main
 from agent.history import History
-from agent.history_file import FILE_NAME
+from agent.history.file import FILE_NAME
 from agent.signal.personal import PersonalCalibration
 from agent.uplink.outbox import Outbox
 

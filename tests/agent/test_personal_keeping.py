@@ -12,7 +12,7 @@ from agent.alarms.limits import Limits
 from agent.engine import Engine
 from agent.glucose_state import GlucoseState
 from agent.history import History
-from agent.history_file import FILE_NAME
+from agent.history.file import FILE_NAME
 from agent.inference import shipped_models
 from agent.ingest.simulate import CGM_DAY, cgm_chunks, cgm_readings
 from agent.ingest.source import Delivery

@@ -17,7 +17,7 @@ from agent.alarms.limits import Limits
 from agent.alerts.kept import KeptAlert, find_alert, kept_alerts, message_of, said_of
 from agent.engine import Engine
 from agent.history import History
-from agent.history_file import FILE_NAME, open_for_reading
+from agent.history.file import FILE_NAME, open_for_reading
 from agent.inference import Models, shipped_models
 from agent.ingest.delivery import delivery_of
 from agent.ingest.replay import record_chunks

@@ -27,8 +27,8 @@ from agent.alarms.observation import Beat, BeatStatus, Observation, Quality
 from agent.cli import main
 from agent.engine import Engine
 from agent.history import History
-from agent.history_ecg import BUCKET_NS
-from agent.history_file import FILE_NAME, open_for_reading
+from agent.history.ecg import BUCKET_NS
+from agent.history.file import FILE_NAME, open_for_reading
 from agent.inference import shipped_models
 from agent.ingest.simulate import CGM_DAY, Episode, Rhythm, SimulatedPatient, cgm_chunks, cgm_readings
 from agent.patient import Person

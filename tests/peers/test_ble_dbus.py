@@ -14,7 +14,7 @@ from dbus_fast import BusType, Message, MessageType, Variant
 from dbus_fast.aio import MessageBus
 
 from agent.doctor import Check
-from agent.doctor_bluetooth import bluetooth_checks
+from agent.doctor.bluetooth import bluetooth_checks
 from agent.ingest import ble_bluez, ble_pairing
 from agent.ingest.ble_bluez import hang_up, objects, power_cycle, system_bus
 from agent.ingest.ble_errors import RadioError

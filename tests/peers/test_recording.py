@@ -14,7 +14,7 @@ from test_agent import demo_signal, expected, heard_all, ward
 
 from agent.alerts.kept import kept_alerts, said_of
 from agent.cli import main
-from agent.history_file import FILE_NAME, open_for_reading
+from agent.history.file import FILE_NAME, open_for_reading
 from agent.inference import shipped_models
 from agent.ingest.sensor import publish_chunks
 from agent.recorder.recreate import recreate, segments_about

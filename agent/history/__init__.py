@@ -19,9 +19,9 @@ from pathlib import Path
 from agent.alarms.alert import AlertEvent
 from agent.alarms.observation import Observation
 from agent.heart_day import HeartDay, heart_day
-from agent.history_alarms import ALARM_INSERT, Row, alarm_row, alert_row, attention_row
-from agent.history_ecg import EcgBucket, EcgBuckets
-from agent.history_file import (
+from agent.history.alarms import ALARM_INSERT, Row, alarm_row, alert_row, attention_row
+from agent.history.ecg import EcgBucket, EcgBuckets
+from agent.history.file import (
     TABLES,
     TIME_COLUMN,
     HistoryError,
@@ -30,7 +30,7 @@ from agent.history_file import (
     open_for_writing,
     patients_in,
 )
-from agent.history_personal import PersonalVersions
+from agent.history.personal import PersonalVersions
 from agent.signal.glucose import SAME_S
 from agent.signal.outlook import Glucose, Outlook, PastReading
 from firmware_bridge.chunk import NS_PER_S

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from agent.broker import find_mosquitto
 from agent.config import BleConfig, Config, ConfigError, MqttConfig, NightscoutConfig, default_state_dir, load_config
+from agent.doctor.check import Check
 from agent.machine import clock_is_synchronised, cpu_temperature_c, model_name, throttling
 
 _FREE_BYTES_NEEDED = 64 << 20
@@ -33,17 +34,6 @@ _FALLBACK_S = 1.5
 """Time after a first refusal in which the older protocol may still be accepted."""
 _FSYNCS = 16
 _REFUSED = "see what the reason names; what failed is tried again after a day, what is absent at each start"
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One finding."""
-
-    name: str
-    ok: bool | None
-    """False: the agent cannot run like this. None: good to know, or cannot be told here."""
-    detail: str
-    remedy: str = ""
 
 
 def run_checks(config_path: Path | None = None, root: Path = Path("/")) -> list[Check]:
@@ -338,14 +328,14 @@ def _local_broker() -> Check:
 
 def _bluetooth(root: Path, config: Config | None) -> list[Check]:
     """What wearables need, which need not be here where the config has none."""
-    from agent.doctor_bluetooth import bluetooth_checks  # noqa: PLC0415 - it makes Checks
+    from agent.doctor.bluetooth import bluetooth_checks  # noqa: PLC0415 - it makes Checks
 
     people = config.patients if config else ()
     return bluetooth_checks(root, wanted=any(isinstance(one, BleConfig) for who in people for one in who.sources))
 
 
 def _serial(config: Config, root: Path) -> list[Check]:
-    from agent.doctor_serial import serial_checks  # noqa: PLC0415 - it makes Checks
+    from agent.doctor.serial import serial_checks  # noqa: PLC0415 - it makes Checks
 
     return serial_checks(config, root)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from agent.doctor import Check
+from agent.doctor.check import Check
 from agent.machine import bluetooth_adapters, throttling
 
 Objects = Mapping[str, Mapping[str, Mapping[str, Any]]]

@@ -11,7 +11,7 @@ import logging
 import sqlite3
 from pathlib import Path
 
-from agent.history_alarms import ALARM_SCHEMA
+from agent.history.alarms import ALARM_SCHEMA
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from agent.config import Config, SerialConfig
-from agent.doctor import Check
+from agent.doctor.check import Check
 from agent.ingest.serial_port import INSTALL, PortError, find_port
 
 _MODEM_MANAGER = "sudo systemctl disable --now ModemManager: it tries every serial port for a modem"
