@@ -2,7 +2,7 @@
 
 Every reading of every person goes through the live engine, one chunk a reading in the order of the file; beside what it
 said stand the last value, a line, Nightscout's AR2 and xDrip's low prediction, on the same readings and scored alike.
-How is written in `agent.scoring_glucose` (grid, samples, errors), `agent.scoring_glucose_events` (alarms and lows) and
+How is written in `agent.scoring.glucose` (grid, samples, errors), `agent.scoring.glucose_events` (alarms and lows) and
 `agent.evaluate.incumbents`. What is left open there and settled here:
 
 - A row of the file is answered with the outlook in force at its own time: the one after the newest reading up to then,
@@ -44,8 +44,8 @@ from agent.evaluate.glucose_tables import (
 from agent.evaluate.report import PROCESSES, Report, in_processes
 from agent.inference import shipped_models
 from agent.ingest.glucose_csv import GlucoseFile, glucose_files, glucose_root, read_glucose_csv
-from agent.scoring_glucose import Float64, Grid, forecast_score, on_grid
-from agent.scoring_glucose_events import LE54_20, LT70_30, LowScore, Target, lows_of
+from agent.scoring.glucose import Float64, Grid, forecast_score, on_grid
+from agent.scoring.glucose_events import LE54_20, LT70_30, LowScore, Target, lows_of
 from agent.signal.outlook import HORIZONS_MIN
 from firmware_bridge.chunk import NS_PER_S
 

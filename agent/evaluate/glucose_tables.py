@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from agent.evaluate.report import seen_in_training
-from agent.scoring_glucose import (
+from agent.scoring.glucose import (
     DRAWS,
     ZONES,
     Float64,
@@ -18,7 +18,7 @@ from agent.scoring_glucose import (
     resampled,
     total,
 )
-from agent.scoring_glucose_events import LE54_20, LT70_30, LowScore, Target
+from agent.scoring.glucose_events import LE54_20, LT70_30, LowScore, Target
 from agent.signal.outlook import HORIZONS_MIN
 from models.pack import available_packs
 

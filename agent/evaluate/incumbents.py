@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from agent.scoring_glucose import Bool, Float64, Grid
+from agent.scoring.glucose import Bool, Float64, Grid
 
 STEP_MIN = 5
 AR2_REFERENCE_MG_DL = 140.0

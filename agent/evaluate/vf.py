@@ -19,7 +19,7 @@ from agent.inference import shipped_models
 from agent.ingest.replay import EPOCH_NS
 from agent.ingest.wfdb import read_annotations, read_header
 from agent.replay import Observed, observe
-from agent.scoring_episodes import (
+from agent.scoring.episodes import (
     MIXED,
     AlarmScore,
     RhythmSpan,

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from agent.scoring_glucose import Grid
+from agent.scoring.glucose import Grid
 from agent.signal.glucose_window import UNIT_MG_DL
 from agent.signal.outlook import HORIZONS_MIN
 from models.pack import PACKS, load, verify

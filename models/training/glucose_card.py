@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.evaluate.incumbents import ar2, ar2_loss
-from agent.scoring_glucose import ForecastScore, interval, resampled, total
-from agent.scoring_glucose_events import LowScore, low_score
+from agent.scoring.glucose import ForecastScore, interval, resampled, total
+from agent.scoring.glucose_events import LowScore, low_score
 from agent.signal.glucose_window import CONTEXT, HISTORY_S, PREPARE, SIGNAL_SHAPE, UNIT_MG_DL
 from agent.signal.outlook import HORIZONS_MIN
 from models.manifest import Forecast, Output, Source, WeightsName
@@ -153,7 +153,7 @@ def _protocol(trial: Trial) -> list[str]:
         f"Leave-people-out: the {people} people are in {trial.folds} folds, each with a share of every set; a person's "
         "readings were answered by a network fitted without that person. Other site: each of the three sets was "
         "answered by a network that saw nobody of it. Scored as `vagus evaluate glucose` scores "
-        "(agent/scoring_glucose.py): readings on a grid of 5 minutes, targets real readings exactly 30 and 60 minutes "
+        "(agent/scoring/glucose.py): readings on a grid of 5 minutes, targets real readings exactly 30 and 60 minutes "
         "later, samples with at least 75 % of the last hour; RMSE is pooled over samples.",
         "A low is announced where the alarm was on at any usable reading within the horizon before it, and early where "
         "it was 15 minutes before; a false alert is a notification with no such reading after it, said again after 30 "

@@ -8,8 +8,8 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 import numpy.typing as npt
 
-from agent.scoring_glucose import Grid
-from agent.scoring_glucose_events import LE54_20, LT70_30
+from agent.scoring.glucose import Grid
+from agent.scoring.glucose_events import LE54_20, LT70_30
 from agent.signal.glucose_window import CLOCK, prepare_each
 from agent.signal.outlook import HIGH_MG_DL, HORIZONS_MIN
 from models.training.glucose_records import Person

@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from agent.evaluate.incumbents import ar2, nightscout_low
 from agent.ingest.simulate import cgm_readings
-from agent.scoring_glucose import Grid, total
-from agent.scoring_glucose_events import LT70_30, LowScore, low_score
+from agent.scoring.glucose import Grid, total
+from agent.scoring.glucose_events import LT70_30, LowScore, low_score
 from agent.signal.glucose_window import prepare
 from agent.signal.outlook import HORIZONS_MIN
 from firmware_bridge.chunk import NS_PER_S

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.ingest.glucose_csv import glucose_root, read_glucose_csv
-from agent.scoring_glucose import Grid, on_grid
+from agent.scoring.glucose import Grid, on_grid
 from agent.signal.glucose import GlucoseTrack
 from firmware_bridge.chunk import NS_PER_S
 from models.training.datasets import RefusedRecordError

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.evaluate.incumbents import ar2
-from agent.scoring_glucose import ForecastScore, Grid, forecast_score, total
-from agent.scoring_glucose_events import LE54_20, LT70_30, LowScore, Target, low_score, lows_of
+from agent.scoring.glucose import ForecastScore, Grid, forecast_score, total
+from agent.scoring.glucose_events import LE54_20, LT70_30, LowScore, Target, low_score, lows_of
 from agent.signal.glucose_window import UNIT_MG_DL
 from agent.signal.outlook import HIGH_MG_DL, HORIZONS_MIN
 from models.manifest import AlarmAt, Platt

@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from agent.scoring_glucose import Grid, on_grid
-from agent.scoring_glucose_events import LE54_20, LT70_30, LowScore, Target, lows_of
+from agent.scoring.glucose import Grid, on_grid
+from agent.scoring.glucose_events import LE54_20, LT70_30, LowScore, Target, lows_of
 from agent.signal.outlook import Expected, Forecast, Outlook, Risk
 from agent.signal.personal import SLOT_NS, PersonalCalibration
 from agent.signal.personal_alarm import HOLD_DROP, new_budget

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from agent.scoring_rhythm import AfTimeScore, f1_by_class, mean_f1, mean_f1_interval
+from agent.scoring.rhythm import AfTimeScore, f1_by_class, mean_f1, mean_f1_interval
 from agent.signal.filters import MORPHOLOGY_DELAY
 from agent.signal.resample import ANALYSIS_RATE_HZ
 from agent.signal.rhythm_window import BEFORE_S, CONTEXT, HOP_S, PREPARE, SAMPLES, SIGNAL_SHAPE, THIN, prepare, thin
@@ -190,7 +190,7 @@ def _protocol(trial: Trial) -> list[str]:
         "tenths of the public set; no person is named in it, so a person may be in two folds) and, person by person, "
         "over the long recordings. Each recording was judged by a network fitted without it, streamed through vagus's "
         f"own filters and detector: a window of up to {BEFORE_S:g} s every {HOP_S:g} s of the run. One answer a "
-        "recording is made of all its windows (agent/scoring_rhythm.py).",
+        "recording is made of all its windows (agent/scoring/rhythm.py).",
         "Fibrillation by time is that of the live alarm rule on those windows; time in atrial flutter, junctional or "
         "ventricular fibrillation, paced rhythm and noise counts for neither. afdb and nsrdb are given without signal: "
         "there the network sees only the reference beats, in a window every 8 s, its other inputs are noughts. "

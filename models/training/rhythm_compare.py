@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from agent.scoring_rhythm import f1_by_class, mean_f1
+from agent.scoring.rhythm import f1_by_class, mean_f1
 from models.training.rhythm import FOLDS, SEED, gather, pool_of, said_of, say
 from models.training.rhythm_fit import Recipe, fit, logits_of
 from models.training.rhythm_network import RhythmNetwork, parameters

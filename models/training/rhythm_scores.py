@@ -11,7 +11,7 @@ import numpy.typing as npt
 from agent.alarms.atrial_fibrillation import AtrialFibrillation
 from agent.alarms.observation import Condition, Prediction, SignalStart
 from agent.alarms.rule import NS
-from agent.scoring_rhythm import AfTimeScore, Interval, af_time_score, mean_f1, recording_answer
+from agent.scoring.rhythm import AfTimeScore, Interval, af_time_score, mean_f1, recording_answer
 from models.manifest import Conformal
 from models.pack import probabilities
 from models.training.rhythm_records import LABELS, NOT_A, UNKNOWN

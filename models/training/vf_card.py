@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from agent.alarms.fibrillation import Fibrillation
 from agent.evaluate.reference import Span
-from agent.scoring_episodes import GRACE_S, LEAST_EPISODE_S, AlarmScore, Share
+from agent.scoring.episodes import GRACE_S, LEAST_EPISODE_S, AlarmScore, Share
 from agent.signal.vf_window import (
     AFTER_S,
     BEFORE_S,

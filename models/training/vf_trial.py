@@ -11,7 +11,7 @@ import numpy.typing as npt
 from agent.alarms.fibrillation import Fibrillation
 from agent.alarms.observation import Prediction
 from agent.evaluate.reference import Span
-from agent.scoring_episodes import (
+from agent.scoring.episodes import (
     SHOCKABLE,
     AlarmScore,
     RhythmSpan,

@@ -21,7 +21,7 @@ from agent.evaluate.glucose_tables import AR2, LAST, NIGHTSCOUT, TUNED, VAGUS, g
 from agent.inference import Models, shipped_models
 from agent.ingest.glucose_csv import GlucoseFile, glucose_files, read_glucose_csv
 from agent.ingest.wfdb import RecordError
-from agent.scoring_glucose_events import LE54_20, LT70_30
+from agent.scoring.glucose_events import LE54_20, LT70_30
 from agent.signal import glucose_window
 from agent.signal.outlook import Expected, Outlook, Risk
 from firmware_bridge.chunk import NS_PER_S

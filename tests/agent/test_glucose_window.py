@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from agent.evaluate.incumbents import ar2
 from agent.ingest.simulate import cgm_readings
-from agent.scoring_glucose import on_grid
+from agent.scoring.glucose import on_grid
 from agent.signal.glucose_window import (
     CLOCK,
     CONTEXT,

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from agent.scoring_episodes import (
+from agent.scoring.episodes import (
     GRACE_S,
     JOINED_S,
     LEAST_EPISODE_S,

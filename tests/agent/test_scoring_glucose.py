@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.evaluate.incumbents import ar2, ar2_loss, line, linear, nightscout_low, xdrip_low
-from agent.scoring_glucose import (
+from agent.scoring.glucose import (
     ZONES,
     ForecastScore,
     Grid,
@@ -22,7 +22,7 @@ from agent.scoring_glucose import (
     resampled,
     total,
 )
-from agent.scoring_glucose_events import LE54_20, LT70_30, LowScore, Target, low_score, lows_of, notifications, onsets
+from agent.scoring.glucose_events import LE54_20, LT70_30, LowScore, Target, low_score, lows_of, notifications, onsets
 
 T0_S = 1_700_006_400  # midnight
 NONE = math.nan

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from agent.scoring_rhythm import (
+from agent.scoring.rhythm import (
     AfTimeScore,
     af_time_score,
     f1_by_class,

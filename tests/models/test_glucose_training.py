@@ -15,7 +15,7 @@ pytest.importorskip("matplotlib")
 import torch
 
 from agent.ingest.simulate import cgm_readings
-from agent.scoring_glucose import total
+from agent.scoring.glucose import total
 from agent.signal.glucose_window import UNIT_MG_DL
 from firmware_bridge.chunk import NS_PER_S
 from models.manifest import AlarmAt, Platt

@@ -13,7 +13,7 @@ pytest.importorskip("torch")
 pytest.importorskip("wfdb")
 
 from agent.evaluate.reference import Span
-from agent.scoring_episodes import Stretch
+from agent.scoring.episodes import Stretch
 from agent.signal.vf_window import BEFORE_S, CONTEXT, SIGNAL_SHAPE
 from models.training.datasets import RefusedRecordError
 from models.training.vf_examples import (

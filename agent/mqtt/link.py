@@ -22,7 +22,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from agent.mqtt_words import explain_connack, explain_disconnect, explain_os_error
+from agent.mqtt.words import explain_connack, explain_disconnect, explain_os_error
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ The choices that the protocol leaves open:
   minutes before or earlier. Both are also given by notification: an alarm on for other reasons that is not heard there
   announces nothing then.
 
-Pure functions on the grid of `agent.scoring_glucose`.
+Pure functions on the grid of `agent.scoring.glucose`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from agent.scoring_glucose import SLOT_S, SLOTS_A_DAY, Bool, Float64, Grid, Int64, share
+from agent.scoring.glucose import SLOT_S, SLOTS_A_DAY, Bool, Float64, Grid, Int64, share
 
 SNOOZE_SLOTS = 30 * 60 // SLOT_S
 QUIET_SLOTS = 30 * 60 // SLOT_S

@@ -19,8 +19,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from agent.mqtt_link import Broker, Events, Link, Outcome, Will, new_properties
-from agent.mqtt_nouns import (
+from agent.mqtt.link import Broker, Events, Link, Outcome, Will, new_properties
+from agent.mqtt.nouns import (
     ConnectionStatus,
     Message,
     MqttError,
