@@ -18,9 +18,9 @@ from typing import Any
 
 import pytest
 
-from agent import mqtt_link
 from agent.broker import BrokerError, LocalBroker
 from agent.mqtt import Message, MqttConnection, NotConnected, PublishRefused, SubscribeRefused
+from agent.mqtt import link as mqtt_link
 
 pytestmark = pytest.mark.broker
 Run = Callable[[Coroutine[Any, Any, None]], None]
