@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime, timedelta
 
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.alarms.local_time import LocalTime
+from agent.alerts.kept import Suppressed, suppressed
 from agent.history.file import TIME_COLUMN, HistoryError, patients_in
 from firmware_bridge.chunk import NS_PER_S
 
@@ -198,15 +200,18 @@ def _read(
         readings=Readings(read_ns, readings[:, 0], readings[:, 1] > 0, readings[:, 2] > 0),
         outlooks=Outlooks(said_ns, outlooks[:, 0:3], outlooks[:, 3:6], outlooks[:, 6] > 0),
         ecg=EcgRows(ecg_ns, *ecg.T),
-        alarms=tuple(_alarm(row) for row in alarms),
+        alarms=_sent([_alarm(row) for row in alarms], suppressed(db, patient)),
     )
 
 
 def _newest(db: sqlite3.Connection, patient: str) -> int:
     """Time of the newest data of a person, of the newest alarm where there is no data; 0 without any."""
     newest_ns = {
-        table: db.execute(f"SELECT MAX({column}) FROM {table} WHERE patient = ?", (patient,)).fetchone()[0]  # noqa: S608
-        for table, column in TIME_COLUMN.items()
+        table: db.execute(
+            f"SELECT MAX({TIME_COLUMN[table]}) FROM {table} WHERE patient = ?",  # noqa: S608 (one of these three)
+            (patient,),
+        ).fetchone()[0]
+        for table in ("glucose", "ecg", "alarm")
     }
     ecg_end_ns = newest_ns["ecg"] + 300 * NS_PER_S - 1 if newest_ns["ecg"] is not None else 0
     return max(newest_ns["glucose"] or 0, ecg_end_ns) or newest_ns["alarm"] or 0
@@ -228,6 +233,13 @@ def _alarm(row: tuple[object, ...]) -> AlarmRow:
         bool(late),
         str(text),
     )
+
+
+def _sent(alarms: list[AlarmRow], held_back: Iterable[Suppressed]) -> tuple[AlarmRow, ...]:
+    """Without those that nobody was told of: they were over before they would have been sent."""
+    held = {(one.t_ns, one.rule) for one in held_back}
+    unsent = {one.alert_id for one in alarms if one.phase == "start" and (one.at_ns, one.rule) in held}
+    return tuple(one for one in alarms if one.alert_id not in unsent)
 
 
 def _wall(t_ns: int, local: LocalTime) -> datetime:

@@ -233,6 +233,18 @@ def test_warnings_are_held_against_the_lows_that_came(tmp_path: Path, capsys: py
     }
 
 
+def test_an_alarm_that_was_held_back_and_never_sent_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    history = History(tmp_path / FILE_NAME)
+    for k in (10, 20):
+        history.watch("p", Glucose(T0_NS + k * 5 * MIN_NS, 260.0))
+        history.note_events([alarm(k, phase, onset=k, rule="high") for phase in (Phase.START, Phase.END)])
+    history.note_suppressed("p", T0_NS + 20 * 5 * MIN_NS, "high", "over after 40 s")
+    history.close()
+    assert report("p", "--state", tmp_path, "--days", 1, "--json") == 0
+    rules = at(json.loads(capsys.readouterr().out), "alarms", "rules")
+    assert [(one["rule"], one["alarms"]) for one in rules] == [("high", 1)]
+
+
 def alarm(k: int, phase: Phase, *, onset: int, rule: str = "predicted_low", patient: str = "p") -> AlertEvent:
     return AlertEvent(
         f"{rule}{onset}",
