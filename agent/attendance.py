@@ -104,10 +104,13 @@ class Attendance:
         attention = self._of.get(command.patient)
         if attention is None:
             return Outcome(False, f"nobody called {command.patient!r} is watched here")
-        if command.id is not None and attention.is_answered(command.id):
+        if command.id is not None and command.id in attention.answered:
             return Outcome(True, "was done before")
+        outcome = self._done(attention, command, now_ns, _of_subject(command.patient, is_fresh))
+        if command.id is not None and outcome.accepted:
+            attention.remember(command.id)
         self._changed.add(command.patient)
-        return self._done(attention, command, now_ns, _of_subject(command.patient, is_fresh))
+        return outcome
 
     def _done(self, attention: Attention, command: Command, now_ns: int, fresh: Fresh) -> Outcome:
         match command:

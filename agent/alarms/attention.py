@@ -248,14 +248,11 @@ class Attention:
             event = replace(past, phase=Phase.UPDATE, at_ns=verdict.at_ns, text=text, attended=attended)
         return Outcome(True, "judged", (event,))
 
-    def is_answered(self, command_id: str) -> bool:
-        """Whether a command was carried out before; from now on it is."""
-        if command_id in self.answered:
-            return True
+    def remember(self, command_id: str) -> None:
+        """A command was carried out: it is in `answered` from now on, for a while."""
         self.answered[command_id] = None
         while len(self.answered) > ANSWERED:
             del self.answered[next(iter(self.answered))]
-        return False
 
     # -- inside -------------------------------------------------------------------------------------------------------
 

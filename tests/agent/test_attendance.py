@@ -134,6 +134,16 @@ def test_a_fault_that_makes_analysis_begin_anew_ends_what_was_on(tmp_path: Path)
     assert ("asystole", Phase.END) in phases
 
 
+def test_a_command_that_was_refused_is_not_taken_for_done_when_it_comes_again(tmp_path: Path) -> None:
+    worker = worker_at(tmp_path)
+    for body in ('"alert_id": "no such"', '"alert_id": "another"'):
+        asked = f'{{"id": "c1", "patient": "{STREAM.patient}", "by": "n", {body}}}'
+        assert ask(worker, "ack", asked, SIGNAL[0].t0_ns) == (False, "is not known")
+    for _ in range(2):
+        drill = f'{{"id": "c2", "patient": "{STREAM.patient}", "by": "n", "rule": "stream_silent"}}'
+        assert ask(worker, "drill", drill, SIGNAL[0].t0_ns) == (False, "'stream_silent' is no alarm about a person")
+
+
 def test_a_replay_has_nobody_who_could_acknowledge(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path / "outbox.sqlite")
     OPENED.append(outbox)
