@@ -14,7 +14,8 @@ from pathlib import Path
 
 from agent.alarms.states import PHYSIOLOGICAL
 from agent.config import Config, ConfigError, load_config
-from agent.mqtt import MqttConnection, MqttError
+from agent.mqtt import MqttError
+from agent.mqtt.configured import connection_to
 from agent.uplink.messages import AlertData, parse_event
 from agent.uplink.topics import Topics
 
@@ -49,16 +50,8 @@ def drill_command(args: argparse.Namespace) -> int:
 
 async def _drill(config: Config, patient: str, rule: str, duration_s: float) -> int:
     mqtt, topics = config.mqtt, Topics(config.agent.id)
-    connection = MqttConnection(
-        mqtt.host,
-        mqtt.port,
-        f"vagus-drill-{secrets.token_hex(4)}",
-        username=mqtt.username,
-        password=mqtt.password,
-        tls=mqtt.tls_context(),
-        clean_start=True,
-        session_expiry_s=0,
-    )
+    client_id = f"vagus-drill-{secrets.token_hex(4)}"
+    connection = connection_to(mqtt, client_id, clean_start=True, session_expiry_s=0)
     async with connection:
         async with asyncio.timeout(CONNECT_S):
             await connection.wait_connected()

@@ -20,7 +20,6 @@ from agent.audit import Audit
 from agent.config import (
     BleConfig,
     Config,
-    MqttConfig,
     NightscoutConfig,
     PatientConfig,
     SerialConfig,
@@ -45,6 +44,7 @@ from agent.ingest.source import Delivery, Source
 from agent.live_models import live_models, model_alarms
 from agent.logs import configure_logging
 from agent.mqtt import MqttConnection, Will
+from agent.mqtt.configured import connection_to
 from agent.persons import persons, record_of
 from agent.recorder.recorder import Recorder
 from agent.recorder.ring import RECORDINGS, Ring
@@ -146,8 +146,8 @@ class Supervisor:
         mqtt = self._config.mqtt
         async with AsyncExitStack() as stack:
             will = Will(self._topics.status, offline_payload(self._config.agent.id), content_type=JSON_TYPE)
-            uplink = _connection(mqtt, mqtt.client_id, will=will, clean_start=True)
-            ingest = _connection(mqtt, f"{mqtt.client_id}-in")
+            uplink = connection_to(mqtt, mqtt.client_id, will=will, clean_start=True)
+            ingest = connection_to(mqtt, f"{mqtt.client_id}-in")
             filters = (INPUT_FILTER,) if self._hears_mqtt() else ()
             source = MqttSource(ingest, self._streams, filters=filters, topics=self._topics)
             publisher = Publisher(
@@ -218,7 +218,7 @@ class Supervisor:
         documents = discovery_documents(self._topics, home.prefix, members) if home.enabled else {}
         if not documents and not path.exists():
             return None
-        connection = _connection(config.mqtt, f"{config.mqtt.client_id}-home", clean_start=True)
+        connection = connection_to(config.mqtt, f"{config.mqtt.client_id}-home", clean_start=True)
         return Discovery(connection, home.prefix, documents, path)
 
     def _hears_mqtt(self) -> bool:
@@ -320,21 +320,6 @@ async def _run_until_told(config: Config) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, supervisor.stop)
     await supervisor.run()
-
-
-def _connection(
-    mqtt: MqttConfig, client_id: str, *, will: Will | None = None, clean_start: bool = False
-) -> MqttConnection:
-    return MqttConnection(
-        mqtt.host,
-        mqtt.port,
-        client_id,
-        username=mqtt.username,
-        password=mqtt.password,
-        tls=mqtt.tls_context(),
-        will=will,
-        clean_start=clean_start,
-    )
 
 
 def _recorder(config: Config, engine: Engine, models: Models) -> Recorder | None:

@@ -284,7 +284,8 @@ async def _connect(mqtt: MqttConfig) -> tuple[bool, str]:
 
     The client id is not the agent's own: a broker would end the running agent's connection for a second one.
     """
-    from agent.mqtt import ConnectionStatus, MqttConnection  # noqa: PLC0415 - paho, only when a broker is asked
+    from agent.mqtt import ConnectionStatus  # noqa: PLC0415 - paho, only when a broker is asked
+    from agent.mqtt.configured import connection_to  # noqa: PLC0415
 
     refused = asyncio.Event()
     details: list[str] = []
@@ -294,17 +295,8 @@ async def _connect(mqtt: MqttConfig) -> tuple[bool, str]:
             details.append(status.detail)
             refused.set()
 
-    connection = MqttConnection(
-        mqtt.host,
-        mqtt.port,
-        f"{mqtt.client_id}-doctor",
-        username=mqtt.username,
-        password=mqtt.password,
-        tls=mqtt.tls_context(),
-        clean_start=True,
-        session_expiry_s=0,
-        on_change=note,
-    )
+    client_id = f"{mqtt.client_id}-doctor"
+    connection = connection_to(mqtt, client_id, clean_start=True, session_expiry_s=0, on_change=note)
     async with connection:
         connected = asyncio.create_task(connection.wait_connected())
         first_word = asyncio.create_task(refused.wait())
