@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 
-from agent import __version__, audit
+from agent import __version__, audit, garbage
 from agent.alarms.alert import AlertEvent
 from agent.audit import Audit
 from agent.config import (
@@ -170,6 +170,7 @@ class Supervisor:
             )
             resumed = await loop.run_in_executor(self._thread, self._worker.recover, source.decoder.decode)
             log.info("agent %s, vagus %s: %s", self._config.agent.id, __version__, resumed)
+            garbage.settle()
             await self._say_what_stands()
             home = self._discovery()
             for connection in (uplink, ingest, home.connection if home else None):

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from agent import garbage
 from agent.engine import Engine
 from agent.history import History
 from agent.history.file import FILE_NAME
@@ -95,6 +96,7 @@ def _worker(folder: Path, streams: Sequence[Stream]) -> Worker:
     recorder = Recorder(engine, shipped_models(), ring, mains_hz=0, late_after_s=30)
     recorder.start()
     outbox = Outbox(folder / outbox_file.FILE_NAME)
+    garbage.settle()
     return Worker(engine, outbox, Topics("bench"), wall=False, history=history, recorder=recorder)
 
 

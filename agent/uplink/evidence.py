@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,9 @@ from agent.signal.outlook import Expected
 
 NS_PER_S = 1_000_000_000
 OLDEST_SAMPLES = "the oldest samples"
+_POWERS = tuple(10.0**places for places in range(13))
+_COMMON_BELOW = 2.0**24
+"""Below it a float32 with few digits is a whole number over a power of ten, both of which are exact as float64."""
 
 
 class Model(BaseModel):
@@ -102,7 +106,12 @@ class EvidenceModel(Model):
 def rfc3339(t_ns: int) -> str:
     """UTC nanoseconds as "2026-01-31T08:00:00.000000000Z", exactly."""
     seconds, rest_ns = divmod(t_ns, NS_PER_S)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest_ns:09d}Z"
+    return f"{_to_the_second(seconds)}.{rest_ns:09d}Z"
+
+
+@lru_cache(maxsize=1024)
+def _to_the_second(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 def parse_rfc3339_ns(text: str) -> int:
@@ -170,9 +179,25 @@ def expected_models(expected: Iterable[Expected]) -> list[ExpectedModel]:
 
 
 def _shortest(samples: npt.NDArray[np.float32]) -> list[float | None]:
-    """Each sample as the number with the fewest digits that reads back as the same float32."""
-    numbers = [float(text) for text in samples.astype(np.float32).astype(str)]
-    return [number if math.isfinite(number) else None for number in numbers]
+    """Each sample as the number with the fewest digits that reads back as the same float32; None where none came."""
+    wanted = np.ascontiguousarray(samples, dtype=np.float32)
+    found = np.empty(len(wanted))
+    left = np.arange(len(wanted))
+    common = np.abs(wanted) < _COMMON_BELOW
+    strange, left = left[~common], left[common]
+    for power in _POWERS:
+        exact = wanted[left].astype(np.float64)
+        tried = np.rint(exact * power) / power
+        reads_back = tried.astype(np.float32) == wanted[left]
+        found[left[reads_back]] = tried[reads_back]
+        left = left[~reads_back]
+        if not left.size:
+            break
+    numbers: list[float | None] = list(found.tolist())
+    for k in (*strange.tolist(), *left.tolist()):
+        number = float(str(wanted[k]))
+        numbers[k] = number if math.isfinite(number) else None
+    return numbers
 
 
 def smaller(strip: StripModel, most_bytes: int) -> StripModel | None:

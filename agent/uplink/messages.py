@@ -201,7 +201,7 @@ def alert_messages(
     What is late never enters the retained state; an end clears it, since it names this very alarm, unless it latches.
     """
     message = _alert_message(event, topics.agent, seq=seq, boot_id=boot_id, committed_ns=committed_ns)
-    payload = message.model_dump_json(exclude_none=True).encode()
+    _, payload = _fitting(message)
     priority = outgoing_priority(event)
     said = Outgoing(
         topics.event(event.patient), payload, False, priority, None, CLOUD_EVENT_TYPE, "alert", event.alert_id
@@ -244,7 +244,7 @@ def outgoing_priority(event: AlertEvent) -> int:
 
 def canonical_json(event: AlertEvent, agent: str = "replay") -> bytes:
     """The event without anything that differs between two runs over the same data: equal bytes, equal decisions."""
-    message = _alert_message(event, agent)
+    message, _ = _fitting(_alert_message(event, agent))
     return json.dumps(
         message.model_dump(mode="json", exclude_none=True), sort_keys=True, separators=(",", ":"), ensure_ascii=False
     ).encode()
@@ -263,8 +263,8 @@ def _alert_message(
     boot_id: int | None = None,
     committed_ns: int | None = None,
 ) -> AlertMessage:
-    """The message, with as much of the evidence's strip as keeps it under MAX_ALERT_BYTES."""
-    message = AlertMessage(
+    """The message, with all of the evidence's strip."""
+    return AlertMessage(
         id=_event_id(event),
         source=f"/vagus/v1/{agent}",
         type=f"vagus.alert.{event.phase.value}",  # type: ignore[arg-type]  # checked by the model against Phase
@@ -290,7 +290,6 @@ def _alert_message(
             committed_at=None if committed_ns is None else rfc3339(committed_ns),
         ),
     )
-    return message if event.evidence is None else _fitting(message)
 
 
 def _is_gone(event: AlertEvent) -> bool:
@@ -317,13 +316,15 @@ def _event_id(event: AlertEvent) -> str:
     return hashlib.blake2s("\x1f".join(parts).encode(), digest_size=10).hexdigest()
 
 
-def _fitting(message: AlertMessage) -> AlertMessage:
-    """The message with fewer channels, then a shorter strip, until it fits; and it says so."""
+def _fitting(message: AlertMessage) -> tuple[AlertMessage, bytes]:
+    """The message with fewer channels, then a shorter strip, until it fits, and it says so; and its payload."""
+    payload = message.model_dump_json(exclude_none=True).encode()
     evidence = message.data.evidence
-    while evidence is not None and len(message.model_dump_json(exclude_none=True)) > MAX_ALERT_BYTES:
+    while evidence is not None and len(payload) > MAX_ALERT_BYTES:
         strip = smaller(evidence.strip, MAX_ALERT_BYTES)
         if strip is None:
             break
         evidence = evidence.model_copy(update={"strip": strip})
         message = message.model_copy(update={"data": message.data.model_copy(update={"evidence": evidence})})
-    return message
+        payload = message.model_dump_json(exclude_none=True).encode()
+    return message, payload

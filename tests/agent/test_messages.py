@@ -113,6 +113,15 @@ def test_the_strip_reads_back_as_the_same_float32(strip: npt.NDArray[np.float32]
     np.testing.assert_array_equal(said.strip.array(), strip)
 
 
+@given(hnp.arrays(np.float32, st.tuples(st.integers(1, 40), st.just(1)), elements=st.floats(width=32)))
+def test_a_sample_has_no_more_digits_than_it_takes(strip: npt.NDArray[np.float32]) -> None:
+    said = parse_event(alert_messages(start(strip), TOPICS, seq=1, boot_id=1)[0].payload).data.evidence
+    assert said is not None
+    [samples] = said.strip.samples
+    digits = [None if one is None else repr(one) for one in samples]
+    assert digits == [repr(float(str(value))) if np.isfinite(value) else None for value in strip[:, 0]]
+
+
 def test_evidence_survives_the_way() -> None:
     event, _ = alert_messages(start(ecg(2500)), TOPICS, seq=1, boot_id=1)
     said = parse_event(event.payload).data.evidence
