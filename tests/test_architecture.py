@@ -90,3 +90,14 @@ def test_deciding_needs_no_runtime_until_a_pack_is_opened() -> None:
     code = "import sys, agent.engine; print('onnxruntime' in sys.modules, 'torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert result.stdout.strip() == "False False"
+
+
+def test_the_engine_filters_without_the_whole_of_scipy_signal() -> None:
+    code = (
+        "import sys, numpy, agent.supervisor; from agent.signal.filters import EcgFilters\n"
+        "from agent.signal.pulse import PulseDetector; PulseDetector(100.0)\n"
+        "filters = EcgFilters(50); filters.push([filters.new_state()], numpy.zeros((1, 250)))\n"
+        "print([m for m in ('scipy.signal', 'scipy.stats', 'scipy.special', 'numpy.f2py') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert result.stdout.strip() == "[]"

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.signal import butter, firwin, iirnotch, sosfilt, sosfilt_zi, tf2sos
 
 from agent.signal.resample import ANALYSIS_RATE_HZ
+from agent.signal.sections import at_rest, first_order_high_pass, second_order_low_pass, sosfilt
 
 Signal = npt.NDArray[np.float64]
 
@@ -21,7 +21,27 @@ MORPHOLOGY_DELAY = 12
 """Samples by which the morphology path lags its input: a linear-phase low-pass, the same at all frequencies."""
 
 _TAPS = 2 * MORPHOLOGY_DELAY + 1
-_NOTCH_Q = 25.0
+_LOW_PASS = (
+    -0.0011330026150255924,
+    -0.004477090494094534,
+    -0.004396711492141958,
+    0.004250308177884461,
+    0.016660845242427953,
+    0.01651533474587488,
+    -0.008374254398256401,
+    -0.04443694769877798,
+    -0.05048063408198286,
+    0.011945058742697294,
+    0.13750550197862388,
+    0.2660936262359269,
+    0.320655931313688,
+)
+"""Its taps up to the middle one, the others mirror them: scipy.signal.firwin(25, 40, window=("kaiser", 4), fs=250)."""
+_NOTCH: dict[float, tuple[float, ...]] = {
+    50: (0.975478390750534, -0.6028788007748811, 0.9754783907505337, 1.0, -0.6028788007748811, 0.950956781501068),
+    60: (0.9707150444099013, -0.12190340390683671, 0.970715044409902, 1.0, -0.12190340390683668, 0.9414300888198024),
+}
+"""By mains frequency: scipy.signal.tf2sos(*iirnotch(mains_hz, 25, fs=250))."""
 
 
 @dataclass(slots=True, eq=False)
@@ -50,15 +70,13 @@ class EcgFilters:
         if mains_hz not in {0, 50, 60}:
             raise ValueError(f"mains frequency {mains_hz} Hz, expected 50, 60 or 0 for no notch")
         rate = ANALYSIS_RATE_HZ
-        notch = tf2sos(*iirnotch(mains_hz, _NOTCH_Q, fs=rate)) if mains_hz else np.empty((0, 6))
+        notch = np.array([_NOTCH[mains_hz]] if mains_hz else np.empty((0, 6)))
         low_edge, high_edge = DETECTION_BAND_HZ
-        band = (butter(1, low_edge, "highpass", fs=rate, output="sos"), butter(2, high_edge, fs=rate, output="sos"))
-        high = butter(1, MORPHOLOGY_BAND_HZ[0], "highpass", fs=rate, output="sos")
+        band = (first_order_high_pass(low_edge, rate), second_order_low_pass(high_edge, rate))
         self._detection = np.concatenate((notch, *band))
-        self._morphology = np.concatenate((notch, high))
-        self._detection_rest = sosfilt_zi(self._detection)
-        self._morphology_rest = sosfilt_zi(self._morphology)
-        self._low_pass: Signal = firwin(_TAPS, MORPHOLOGY_BAND_HZ[1], window=("kaiser", 4.0), fs=rate)
+        self._morphology = np.concatenate((notch, first_order_high_pass(MORPHOLOGY_BAND_HZ[0], rate)))
+        self._detection_rest = at_rest(self._detection)
+        self._morphology_rest = at_rest(self._morphology)
 
     def new_state(self) -> FilterState:
         """Memory for a stretch that has not begun."""
@@ -81,20 +99,16 @@ class EcgFilters:
                 state.detection = self._detection_rest * first
                 state.morphology = self._morphology_rest * first
                 state.primed = True
-        detection, detection_memory = sosfilt(
-            self._detection, x, axis=1, zi=np.stack([state.detection for state in states], axis=1)
-        )
-        high_passed, morphology_memory = sosfilt(
-            self._morphology, x, axis=1, zi=np.stack([state.morphology for state in states], axis=1)
-        )
+        detection, detection_memory = sosfilt(self._detection, x, np.stack([state.detection for state in states]))
+        high_passed, morphology_memory = sosfilt(self._morphology, x, np.stack([state.morphology for state in states]))
         padded = np.concatenate((np.stack([state.tail for state in states]), high_passed), axis=1)
         n = x.shape[1]
-        morphology = self._low_pass[MORPHOLOGY_DELAY] * padded[:, MORPHOLOGY_DELAY : MORPHOLOGY_DELAY + n]
+        morphology = _LOW_PASS[MORPHOLOGY_DELAY] * padded[:, MORPHOLOGY_DELAY : MORPHOLOGY_DELAY + n]
         for k in range(MORPHOLOGY_DELAY):
             last = _TAPS - 1 - k
-            morphology += self._low_pass[k] * (padded[:, k : k + n] + padded[:, last : last + n])
+            morphology += _LOW_PASS[k] * (padded[:, k : k + n] + padded[:, last : last + n])
         for i, state in enumerate(states):
-            state.detection = detection_memory[:, i].copy()
-            state.morphology = morphology_memory[:, i].copy()
+            state.detection = detection_memory[i].copy()
+            state.morphology = morphology_memory[i].copy()
             state.tail = padded[i, n:].copy()
         return detection, morphology

@@ -14,7 +14,8 @@ from statistics import median
 
 import numpy as np
 import numpy.typing as npt
-from scipy.signal import butter, sosfilt, sosfilt_zi
+
+from agent.signal.sections import at_rest, first_order_high_pass, second_order_low_pass, sosfilt
 
 Signal = npt.NDArray[np.float64]
 
@@ -104,11 +105,11 @@ class PulseDetector:
         low, high = _BAND_HZ
         self._sos = np.concatenate(
             (
-                butter(1, low, "highpass", fs=self._rate, output="sos"),
-                butter(2, min(high, 0.45 * self._rate), fs=self._rate, output="sos"),
+                first_order_high_pass(low, self._rate),
+                second_order_low_pass(min(high, 0.45 * self._rate), self._rate),
             )
         )
-        self._rest = sosfilt_zi(self._sos)
+        self._rest = at_rest(self._sos)
         self._rise = round(_RISE_S * self._rate)
         self._side = round(_ISOLATION_S * self._rate)
         self._shape = round(_SHAPE_S * self._rate)
@@ -150,8 +151,8 @@ class PulseDetector:
         for state, first in zip(states, x[:, 0].tolist(), strict=True):
             if state.filters is None:
                 state.filters = self._rest * first
-        memory = np.stack([state.filters for state in states if state.filters is not None], axis=1)
-        y, memory = sosfilt(self._sos, x, axis=1, zi=memory)
+        memory = np.stack([state.filters for state in states if state.filters is not None])
+        y, memory = sosfilt(self._sos, x, memory)
         wave = np.concatenate((np.stack([state.history for state in states]), y), axis=1)
         n, side = x.shape[1], self._side
         rise = wave[:, self._rise :] - wave[:, : -self._rise]  # rise[:, i] belongs to wave[:, i + self._rise]
@@ -170,7 +171,7 @@ class PulseDetector:
             index = at - self._history + states[row].seen
             out[row].append((index, float(centre[row, column]), shape / max(energy, 1e-12)))
         for i, state in enumerate(states):
-            state.filters = memory[:, i].copy()
+            state.filters = memory[i].copy()
             state.history = wave[i, -self._history :].copy()
             state.seen += n
         return out
