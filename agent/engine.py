@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import pickle
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 
 import numpy as np
 import numpy.typing as npt
@@ -109,11 +110,20 @@ class Engine:
         company, cut in any way.
         """
         events: dict[str, list[AlertEvent]] = defaultdict(list)
-        rounds = self._align(chunks, events, now_ns)
-        while any(rounds.values()):
+        for turn in _turns(chunks):
+            self._take(self._align(turn, events, now_ns), events, now_ns)
+        if now_ns is not None:
+            self._let_time_pass(now_ns, events)
+        return [explained(event, self._models) for patient_id in sorted(events) for event in events[patient_id]]
+
+    def _take(
+        self, queues: dict[str, list[Chunk | Gap]], events: dict[str, list[AlertEvent]], now_ns: int | None
+    ) -> None:
+        """The analysed ECG of everybody, piece by piece."""
+        while any(queues.values()):
             pieces = [
                 piece
-                for patient_id, queue in rounds.items()
+                for patient_id, queue in queues.items()
                 if queue
                 for piece in self._open(self.patients[patient_id], queue.pop(0), events, now_ns)
             ]
@@ -122,9 +132,6 @@ class Engine:
             self._ask(pieces)
             self._classify(pieces)
             self._decide(pieces, events, now_ns)
-        if now_ns is not None:
-            self._let_time_pass(now_ns, events)
-        return [explained(event, self._models) for patient_id in sorted(events) for event in events[patient_id]]
 
     def _align(
         self, chunks: Iterable[Chunk], events: dict[str, list[AlertEvent]], now_ns: int | None
@@ -410,6 +417,16 @@ class Engine:
             return False
         self.patients[patient_id] = patient
         return True
+
+
+def _turns(chunks: Iterable[Chunk]) -> Iterator[list[Chunk]]:
+    """One chunk of each patient at a time, in the order in which they came: what one sensor says of somebody may
+    depend on what another has said by then."""
+    waiting: dict[str, list[Chunk]] = defaultdict(list)
+    for chunk in chunks:
+        waiting[chunk.stream.patient].append(chunk)
+    for turn in zip_longest(*waiting.values()):
+        yield [chunk for chunk in turn if chunk is not None]
 
 
 def _fibrillates(piece: _Piece, at_ns: int) -> bool:
