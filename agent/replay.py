@@ -64,6 +64,8 @@ def replay(
             continue
         streams = streams_of(read_header(path), path.name)
         persons.append(Person(path.name, tuple(one.stream for one in streams), limits or Limits()))
+        # The pulse comes before the ECG that may ask for it: then long chunks say the same as short ones.
+        streams = sorted(streams, key=lambda one: one.stream.kind == "ecg")
         cut += [chunks_of(path, one) if chunks_of else record_chunks(path, one, chunk_s=chunk_s) for one in streams]
     engine = Engine(persons, models, mains_hz=mains_hz, watch=watch)
     began_s = time.monotonic()

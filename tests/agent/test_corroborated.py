@@ -238,7 +238,7 @@ def test_any_chunking_and_any_order_within_the_hold_give_the_same_bytes(
 
 
 def test_a_minute_of_each_in_one_tick_gives_the_same_bytes(models: Models, once: list[bytes]) -> None:
-    whole = [*cut(TWO_LEADS, LEADS, [len(LEADS)]), *cut(PPG, WAVE, [len(WAVE)])]
+    whole = [*cut(PPG, WAVE, [len(WAVE)]), *cut(TWO_LEADS, LEADS, [len(LEADS)])]
     assert as_bytes(engine_of(models, TWO_LEADS, PPG).step(whole)) == once
 
 
