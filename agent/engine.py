@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import pickle
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import zip_longest
 
 import numpy as np
 import numpy.typing as npt
@@ -40,13 +39,13 @@ from agent.signal.quality import QualityMark, SignalQuality
 from agent.signal.resample import ANALYSIS_RATE_HZ, Resampler
 from agent.signal.second_opinion import SecondOpinion
 from agent.signal.track import EcgTrack
+from agent.turns import turns
 from agent.windows import KEPT_SAMPLES, QUESTIONS, SECOND_OPINION, Question
 from firmware_bridge.chunk import NS_PER_S, Chunk, Gap, Stream
 
 SNAPSHOT_FORMAT = 4
 FIBRILLATES_FROM = 0.7
 """Probability of atrial fibrillation from which early beats are taken for part of it."""
-
 
 Lead = PatientState | SecondLead
 """What holds a track, and the beats that wait on it."""
@@ -110,7 +109,7 @@ class Engine:
         company, cut in any way.
         """
         events: dict[str, list[AlertEvent]] = defaultdict(list)
-        for turn in _turns(chunks):
+        for turn in turns(chunks):
             self._take(self._align(turn, events, now_ns), events, now_ns)
         if now_ns is not None:
             self._let_time_pass(now_ns, events)
@@ -417,16 +416,6 @@ class Engine:
             return False
         self.patients[patient_id] = patient
         return True
-
-
-def _turns(chunks: Iterable[Chunk]) -> Iterator[list[Chunk]]:
-    """One chunk of each patient at a time, in the order in which they came: what one sensor says of somebody may
-    depend on what another has said by then."""
-    waiting: dict[str, list[Chunk]] = defaultdict(list)
-    for chunk in chunks:
-        waiting[chunk.stream.patient].append(chunk)
-    for turn in zip_longest(*waiting.values()):
-        yield [chunk for chunk in turn if chunk is not None]
 
 
 def _fibrillates(piece: _Piece, at_ns: int) -> bool:
