@@ -11,6 +11,7 @@ from datetime import date
 from pathlib import Path
 
 from agent import __version__
+from agent.bench import add_parts, bench_command
 
 DISCLAIMER = "Research software, not a medical device: do not rely on it for anyone's safety."
 
@@ -202,11 +203,11 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 (one line an option)
 
     bench = commands.add_parser("bench", help="streams per core, latency, memory, start-up, measured here")
     bench.add_argument("--json", type=Path, metavar="OUT")
+    bench.add_argument("--keep", action="store_true", help="set these figures in the place of the last ones kept")
     only = bench.add_mutually_exclusive_group()
     only.add_argument("--quick", action="store_true", help="fewer patients, shorter runs")
-    only.add_argument("--clock", action="store_true", help="only how near to the truth a device's clock is brought")
-    only.add_argument("--ble", action="store_true", help="only what five wearables at once cost over Bluetooth")
-    bench.set_defaults(call=_bench)
+    add_parts(only)
+    bench.set_defaults(call=bench_command)
     return parser
 
 
@@ -339,14 +340,6 @@ def _doctor(args: argparse.Namespace) -> int:
     from agent.doctor import doctor_command
 
     return doctor_command(args)
-
-
-def _bench(args: argparse.Namespace) -> int:
-    from agent.bench import bench_command, ble_command, clock_command
-
-    if args.ble:
-        return ble_command(args)
-    return clock_command(args) if args.clock else bench_command(args)
 
 
 if __name__ == "__main__":

@@ -179,6 +179,6 @@ def test_bench_of_the_clock_prints_and_saves_every_way_of_dating_a_frame(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["bench", "--clock", "--json", str(tmp_path / "clock.json")]) == 0
-    nights = json.loads((tmp_path / "clock.json").read_text())["clock_error_ms"]
+    nights = json.loads((tmp_path / "clock.json").read_text())["figures"]["clock_error_ms"]
     assert all(set(night) == {"arrival", "first frame", "estimate"} for night in nights.values())
     assert capsys.readouterr().out.count("estimate") == len(nights)
