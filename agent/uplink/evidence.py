@@ -200,6 +200,22 @@ def _shortest(samples: npt.NDArray[np.float32]) -> list[float | None]:
     return numbers
 
 
+def as_python_writes(numbers: bytes) -> bytes:
+    """A JSON list of numbers as pydantic writes it, with the tiny and the huge ones as the json module writes them."""
+    for mark in (b"e", b".0000"):
+        parts: list[bytes] = []
+        done, at = 0, numbers.find(mark)
+        while at >= 0:
+            begin = 1 + max(numbers.rfind(before, done, at) for before in (b",", b"[", b"-"))
+            end = at
+            while numbers[end] not in b",]":
+                end += 1
+            parts += [numbers[done:begin], repr(float(numbers[begin:end])).encode()]
+            done, at = end, numbers.find(mark, end)
+        numbers = b"".join([*parts, numbers[done:]])
+    return numbers
+
+
 def smaller(strip: StripModel, most_bytes: int) -> StripModel | None:
     """Without the channels beyond the first, or without the oldest tenth; None when nothing is left to leave out."""
     reason = f"the message would exceed {most_bytes} bytes"

@@ -63,6 +63,14 @@ def start(strip: npt.NDArray[np.float32] | None = None, rate_hz: float = 250.0) 
     )
 
 
+def strips() -> st.SearchStrategy[npt.NDArray[np.float32]]:
+    return hnp.arrays(
+        np.float32,
+        hnp.array_shapes(min_dims=2, max_dims=2, max_side=40),
+        elements=st.floats(width=32, allow_infinity=False, allow_nan=True),
+    )
+
+
 def ecg(n: int, channels: int = 1) -> npt.NDArray[np.float32]:
     return np.random.default_rng(1).normal(0, 0.7, (n, channels)).astype(np.float32)
 
@@ -99,13 +107,7 @@ def test_what_is_late_is_told_but_never_stands_as_a_current_alarm(phase: Phase) 
     assert not event.retain
 
 
-@given(
-    hnp.arrays(
-        np.float32,
-        hnp.array_shapes(min_dims=2, max_dims=2, max_side=40),
-        elements=st.floats(width=32, allow_infinity=False, allow_nan=True),
-    )
-)
+@given(strips())
 def test_the_strip_reads_back_as_the_same_float32(strip: npt.NDArray[np.float32]) -> None:
     event, _ = alert_messages(start(strip), TOPICS, seq=1, boot_id=1)
     said = parse_event(event.payload).data.evidence
@@ -172,6 +174,13 @@ def test_canonical_json_is_the_event_without_what_differs_between_runs() -> None
     assert canonical_json(start(ecg(10))) == canonical_json(start(ecg(10)))
     assert not {"seq", "boot_id", "committed_at"} & set(document["data"])
     assert parse_event(canonical_json(start(ecg(10)))).data.seq is None
+
+
+@given(strips())
+def test_canonical_json_is_what_the_json_module_makes_of_it(strip: npt.NDArray[np.float32]) -> None:
+    document = json.loads(canonical_json(start(strip)))
+    expected = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    assert canonical_json(start(strip)) == expected.encode()
 
 
 @pytest.mark.parametrize(
