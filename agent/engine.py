@@ -40,6 +40,7 @@ from agent.signal.resample import ANALYSIS_RATE_HZ, Resampler
 from agent.signal.second_opinion import SecondOpinion
 from agent.signal.track import EcgTrack
 from agent.turns import turns
+from agent.wall_time import WallTime
 from agent.windows import KEPT_SAMPLES, QUESTIONS, SECOND_OPINION, Question
 from firmware_bridge.chunk import NS_PER_S, Chunk, Gap, Stream
 
@@ -93,6 +94,7 @@ class Engine:
         self._opinion = SecondOpinion()
         self._glucose = GlucoseFlow(models.glucose, watch)
         self._pulses = PulseFlow()
+        self._wall_time = WallTime(self._late_after_ns)
         self.patients = {person.id: self._new_patient(person) for person in persons}
 
     def _new_patient(self, person: Person) -> PatientState:
@@ -112,7 +114,8 @@ class Engine:
         for turn in turns(chunks):
             self._take(self._align(turn, events, now_ns), events, now_ns)
         if now_ns is not None:
-            self._let_time_pass(now_ns, events)
+            for event in self._wall_time.step(self.patients, now_ns):
+                events[event.patient].append(event)
         return [explained(event, self._models) for patient_id in sorted(events) for event in events[patient_id]]
 
     def _take(
@@ -140,21 +143,24 @@ class Engine:
         readings: dict[str, list[tuple[PatientState, Chunk]]] = defaultdict(list)
         waves: dict[str, list[tuple[PulseTrack, Chunk | Gap]]] = defaultdict(list)
         for chunk in chunks:
-            patient = self.patients.get(chunk.stream.patient)
-            state = patient.streams.get(chunk.stream.key) if patient else None
+            name, key = chunk.stream.patient, chunk.stream.key
+            patient = self.patients.get(name)
+            state = patient.streams.get(key) if patient else None
             if patient is None or state is None:
                 continue
-            if patient.glucose is not None and chunk.stream.key == patient.glucose.stream.key:
-                readings[patient.person.id].append((patient, chunk))
+            self._wall_time.heard(name)
+            if patient.glucose is not None and key == patient.glucose.stream.key:
+                readings[name].append((patient, chunk))
                 continue
             analysed = patient.person.ecg
+            is_analysed = analysed is not None and key == analysed.key
             for piece in state.align(chunk):
-                if analysed is not None and chunk.stream.key == analysed.key:
-                    queues[patient.person.id].append(piece)
+                if is_analysed:
+                    queues[name].append(piece)
                 else:
-                    events[patient.person.id] += patient.account(piece, now_ns)
-                    if chunk.stream.key in patient.pulses:
-                        waves[chunk.stream.key].append((patient.pulses[chunk.stream.key], piece))
+                    events[name] += patient.account(piece, now_ns)
+                    if key in patient.pulses:
+                        waves[key].append((patient.pulses[key], piece))
         for key, pulses in self._pulses.step(waves).items():
             self.patients[waves[key][0][0].stream.patient].pulse(key, pulses)
         for patient_id in dict.fromkeys(queue[0][0].stream.patient for queue in waves.values()):
@@ -375,21 +381,6 @@ class Engine:
         lead.waiting = still
         return out
 
-    # -- time without data -------------------------------------------------------------------------------------------
-
-    def _let_time_pass(self, now_ns: int, events: dict[str, list[AlertEvent]]) -> None:
-        """Live only: silence is judged by the wall clock, and alarms that were late become current."""
-        for patient in self.patients.values():
-            for state in patient.streams.values():
-                state.silence.begin(now_ns)
-                for found in state.silence.silent(now_ns - state.longest_chunk_ns):
-                    # Old data may have come meanwhile; that nothing of now comes is a fact of now.
-                    stale = now_ns - found.at_ns > self._late_after_ns
-                    events[patient.person.id] += patient.apply(
-                        [replace(found, at_ns=now_ns) if stale else found], now_ns
-                    )
-            events[patient.person.id] += [*patient.settle(now_ns), *patient.caught_up(now_ns)]
-
     # -- state on disk -----------------------------------------------------------------------------------------------
 
     def snapshot(self, patient_id: str) -> bytes:
@@ -399,6 +390,7 @@ class Engine:
 
     def reset(self, patient_id: str) -> None:
         """Forget all state of one patient."""
+        self._wall_time.heard(patient_id)
         self.patients[patient_id] = self._new_patient(self.patients[patient_id].person)
 
     def restore(self, patient_id: str, blob: bytes) -> bool:
@@ -414,6 +406,7 @@ class Engine:
         expected = (SNAPSHOT_FORMAT, __version__, repr(here.person), here.packs)
         if (form, version, person, packs) != expected or not isinstance(patient, PatientState):
             return False
+        self._wall_time.heard(patient_id)
         self.patients[patient_id] = patient
         return True
 

@@ -34,6 +34,11 @@ class StreamState:
         )
         return cls(stream, Aligner(), silence)
 
+    @property
+    def silent_from_ns(self) -> int:
+        """The instant from which it is silence, of the clock, that nothing comes."""
+        return self.silence.due_ns + self.longest_chunk_ns
+
     def align(self, chunk: Chunk) -> list[Chunk | Gap]:
         """What follows on the time line now. A reading has its own time; one not newer than the last says nothing."""
         if chunk.stream.rate_hz:

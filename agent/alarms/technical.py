@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from agent.alarms.observation import Condition, Observation, Quality, SignalLost, SignalStart
 from agent.alarms.rule import NS, seconds
 
+NEVER = 1 << 63
 LEAD_OFF_REASONS = ("lead off", "flat", "saturated")
 
 
@@ -80,6 +81,13 @@ class StreamSilent:
     _last_ns: int | None = None
     _onset_ns: int | None = None
 
+    @property
+    def due_ns(self) -> int:
+        """From when on it is an alarm if nothing comes; NEVER where it is one already, or nothing is expected yet."""
+        if self._last_ns is None or self._onset_ns is not None:
+            return NEVER
+        return self._last_ns + seconds(self.deadline_s)
+
     def data(self, start_ns: int, end_ns: int) -> list[Condition]:
         """Samples covering [start_ns, end_ns) have come."""
         out = self.silent(start_ns)
@@ -102,10 +110,8 @@ class StreamSilent:
 
     def silent(self, now_ns: int) -> list[Condition]:
         """It is now `now_ns` and nothing has come since the last data."""
-        if self._last_ns is None or self._onset_ns is not None:
-            return []
-        due_ns = self._last_ns + seconds(self.deadline_s)
-        if due_ns > now_ns:
+        due_ns = self.due_ns
+        if self._last_ns is None or due_ns > now_ns:
             return []
         self._onset_ns = self._last_ns
         text = f"{self.what} has sent nothing for {self.deadline_s:g} s: monitoring has stopped"

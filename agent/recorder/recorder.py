@@ -29,6 +29,8 @@ RETRY_S = 60.0
 """After a fault of the disk, before recording is tried anew."""
 BEGUN_AT_START, BEGUN_A_TICK = 64, 4
 """A snapshot of a patient takes a millisecond or two of the worker's time, so a ward's recordings begin one by one."""
+LOOK_S = 1.0
+"""With nobody to begin for, it is looked this often whether there is."""
 WAITING_BYTES = 16 << 20
 """Samples that may wait for the thread that writes; past it the recording has a hole."""
 _POLL_S = 1.0
@@ -61,7 +63,7 @@ class Recorder:
         """Samples in the newest file of each."""
         self._quiet = set(engine.patients)
         """Of whom nothing is in the newest file yet."""
-        self._retry_s = 0.0
+        self._retry_s = self._look_s = 0.0
         self._put_bytes = self._taken_bytes = 0
         self._lost = 0
         self._broken = ""
@@ -78,12 +80,16 @@ class Recorder:
     def begin_due(self) -> None:
         """Begin new files where that is due: in a tick in which nobody waits to be told of an alarm."""
         now_s = time.monotonic()
+        if now_s < self._look_s:
+            return
         if self._ring.trouble and now_s >= self._retry_s:
             self._retry_s = now_s + RETRY_S
             self._until_s.clear()
         elif self._ring.trouble:
             return
         due = [patient for patient in self._engine.patients if self._is_due(patient, now_s)]
+        if not due:
+            self._look_s = now_s + LOOK_S
         self._begin(due[:BEGUN_A_TICK], now_s)
 
     def note(self, now_ns: int | None, chunks: Iterable[Chunk], events: Sequence[AlertEvent]) -> None:
