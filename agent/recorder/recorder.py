@@ -115,6 +115,7 @@ class Recorder:
         for patient in self._until_s:
             self._items.put(_End(patient))
         self._until_s.clear()
+        self._look_s = 0.0
 
     def close(self) -> None:
         """Write all there is; a disk that hangs is waited for no longer than some seconds."""
@@ -166,6 +167,7 @@ class Recorder:
             self._lost += 1
             if self._until_s.pop(patient, None) is not None:
                 log.error("recording of %s: the disk does not keep up, there is a hole", patient)
+                self._look_s = 0.0
                 self._items.put(_End(patient))
             return False
         self._put_bytes += size
