@@ -8,8 +8,13 @@ from dataclasses import dataclass, field, replace
 
 from agent.alarms.intervals import Intervals
 from agent.alarms.observation import Beat, BeatStatus, Observation, OtherLead, Quality, SignalLost, SignalStart
-from agent.signal.track import STRIP_S, EcgTrack
-from firmware_bridge.chunk import Chunk
+from agent.signal.track import KEEP_S, STRIP_S, EcgTrack
+from firmware_bridge.chunk import NS_PER_S, Chunk
+
+RATE_BEATS = 8
+"""Over so many beats a heart rate is a mean."""
+STRIP_NS = round(KEEP_S * NS_PER_S)
+"""No strip of evidence shows a beat that is older than this."""
 
 
 @dataclass(slots=True)
@@ -41,9 +46,16 @@ class SecondLead:
         match seen:
             case Beat(status=BeatStatus.CONFIRMED):
                 seen = replace(seen, inputs=None)
-                self.recent.append(seen)
+                remember(self.recent, seen)
             case Quality():
                 self.seconds.append(seen)
             case _:
                 pass
         return seen
+
+
+def remember(recent: deque[Beat], beat: Beat) -> None:
+    """Add a beat, and forget those that neither a strip nor a heart rate asks for any more."""
+    recent.append(beat)
+    while len(recent) > RATE_BEATS and recent[0].r_ns < beat.r_ns - STRIP_NS:
+        recent.popleft()

@@ -31,7 +31,7 @@ from agent.alarms.rules import rhythm_rules, rules_of_two_leads, signal_rules
 from agent.alarms.states import AlarmStates, of_anything_else, of_glucose, of_glucose_sensor, urgency
 from agent.alarms.witnesses import LeadWitness, PulseWitness, Witnesses
 from agent.glucose_state import GlucoseState
-from agent.leads import SecondLead
+from agent.leads import RATE_BEATS, STRIP_NS, SecondLead, remember
 from agent.pulses import PulseTrack
 from agent.signal.lead import analysis_lead, second_lead
 from agent.signal.outlook import Glucose, Outlook
@@ -298,8 +298,10 @@ class PatientState:
             case Beat(status=BeatStatus.CONFIRMED):
                 if seen.inputs is not None and seen.label != "N":
                     self.explainable.append(Asked("beat", seen.label, seen.r_ns, seen.inputs))
+                while self.explainable and self.explainable[0].anchor_ns < seen.r_ns - STRIP_NS:
+                    self.explainable.popleft()
                 seen = replace(seen, inputs=None)
-                self.recent.append(seen)
+                remember(self.recent, seen)
                 if seen.rr_s is not None and seen.usable:
                     self.heart_rate_bpm = self._mean_rate_bpm()
             case Quality():
@@ -314,7 +316,7 @@ class PatientState:
                 self.predictions.clear()
 
     def _mean_rate_bpm(self) -> float | None:
-        intervals = [beat.rr_s for beat in list(self.recent)[-8:] if beat.rr_s is not None]
+        intervals = [beat.rr_s for beat in list(self.recent)[-RATE_BEATS:] if beat.rr_s is not None]
         return 60.0 * len(intervals) / sum(intervals) if intervals else None
 
     def evidence(self, condition: Condition) -> Evidence | None:

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 
-from agent import __version__, audit, garbage
+from agent import __version__, audit, garbage, heap
 from agent.alarms.alert import AlertEvent
 from agent.audit import Audit
 from agent.config import (
@@ -303,6 +303,7 @@ class Supervisor:
 def run_agent(config: Config) -> int:
     """`vagus run`: until SIGTERM or SIGINT. 0 on a clean stop, 1 when the agent could not go on."""
 
+    heap.one_heap()
     configure_logging(config.agent.log)
     try:
         asyncio.run(_run_until_told(config))

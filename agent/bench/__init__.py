@@ -27,6 +27,8 @@ class Part:
 PARTS = {
     "clock": Part("how near to the truth a device's clock is brought", "agent.bench.device_clock:clock_command"),
     "ble": Part("what five wearables at once cost over Bluetooth", "agent.bench.wearables:ble_command"),
+    "idle": Part("what one patient costs while little happens", "agent.bench.idle:idle_command"),
+    "memory": Part("what each further patient takes of memory", "agent.bench.memory:memory_command"),
     "against": Part(
         "how other programs find the beats of WFDB records, in CPU time and right ones",
         "agent.bench.against:against_command",

@@ -10,39 +10,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from agent import garbage
+from agent.bench.ward import DIFFERENT_SIGNALS, chunk_of, close_worker, decoded, open_worker, signal_of, stream_of
 from agent.engine import Engine
-from agent.history import History
-from agent.history.file import FILE_NAME
-from agent.inference import shipped_models
-from agent.ingest.simulate import DEMO_SCRIPT, CgmReading, SimulatedPatient, cgm_chunks, cgm_readings
-from agent.ingest.source import Delivery
-from agent.patient import Person
-from agent.recorder.recorder import Recorder
-from agent.recorder.ring import RECORDINGS, Ring
-from agent.uplink import outbox_file
-from agent.uplink.outbox import Outbox
-from agent.uplink.topics import Topics, input_topic
+from agent.ingest.simulate import CgmReading, cgm_chunks, cgm_readings
 from agent.worker import Worker
-from firmware_bridge.chunk import Chunk, Stream
 from firmware_bridge.codecs import cbor_chunk
 
-DIFFERENT_SIGNALS = 20
-"""Simulated people; further patients hear the same signals, begun elsewhere in the script."""
 WARM_UP_S = 5
 
 
 def engine_cost(patients: int, *, seconds: int) -> dict[str, Any]:
     """CPU µs a patient and second of signal (250 Hz, 1 s chunks, CBOR in, all packs and rules, outbox on disk)."""
-    signals = [_signal(k) for k in range(min(patients, DIFFERENT_SIGNALS))]
-    streams = [_stream(k) for k in range(patients)]
+    signals = [signal_of(k) for k in range(min(patients, DIFFERENT_SIGNALS))]
+    streams = [stream_of(k) for k in range(patients)]
     ticks = [
-        [cbor_chunk.encode(_chunk(signals, streams, k, second)) for k in range(patients)]
+        [cbor_chunk.encode(chunk_of(signals, streams, k, second)) for k in range(patients)]
         for second in range(WARM_UP_S + seconds)
     ]
     spent: defaultdict[str, float] = defaultdict(float)
     with tempfile.TemporaryDirectory(prefix="vagus-bench-") as folder:
-        worker = _worker(Path(folder), streams)
+        worker = open_worker(Path(folder), streams)
         engine = worker.engine
         _time_stages(engine, worker, spent)
         began_s = 0.0
@@ -50,10 +37,10 @@ def engine_cost(patients: int, *, seconds: int) -> dict[str, Any]:
             if second == WARM_UP_S:
                 spent.clear()
                 began_s = time.process_time()
-            deliveries = _decoded(payloads, streams, spent)
+            deliveries = decoded(payloads, streams, spent)
             worker.tick(deliveries, None)
         total_s = time.process_time() - began_s
-        _close(worker)
+        close_worker(worker)
     per_patient_second = total_s / (patients * seconds)
     inner = ("condition", "classify", "ask", "decide")
     stages = {name: 1e6 * spent[name] / (patients * seconds) for name in ("decode", *inner, "commit")}
@@ -70,74 +57,21 @@ def reading_cost(patients: int, *, readings: int = 48) -> float:
     courses = [cgm_readings(k) for k in range(min(patients, DIFFERENT_SIGNALS))]
     streams = [replace(next(cgm_chunks(courses[0])).stream, patient=f"p{k}", device=f"d{k}") for k in range(patients)]
     with tempfile.TemporaryDirectory(prefix="vagus-bench-") as folder:
-        worker = _worker(Path(folder), streams)
+        worker = open_worker(Path(folder), streams)
         turns = [_payloads(courses, turn, patients) for turn in range(WARM_UP_S + readings)]
         began_s = 0.0
         for turn, payloads in enumerate(turns):
             if turn == WARM_UP_S:
                 began_s = time.process_time()
-            worker.tick(_decoded(payloads, streams, defaultdict(float)), None)
+            worker.tick(decoded(payloads, streams, defaultdict(float)), None)
         total_s = time.process_time() - began_s
-        _close(worker)
+        close_worker(worker)
     return 1e6 * total_s / (patients * readings)
 
 
 def _payloads(courses: Sequence[Sequence[CgmReading]], turn: int, patients: int) -> list[bytes]:
     own = [cbor_chunk.encode(replace(next(cgm_chunks([course[turn]])), seq=turn)) for course in courses]
     return [own[k % len(own)] for k in range(patients)]
-
-
-def _worker(folder: Path, streams: Sequence[Stream]) -> Worker:
-    """All that runs live but the connections to the broker."""
-    history = History(folder / FILE_NAME)
-    persons = [Person(stream.patient, (stream,)) for stream in streams]
-    engine = Engine(persons, shipped_models(), watch=history.watch)
-    ring = Ring(folder / RECORDINGS, days=7, max_bytes=1 << 30)
-    recorder = Recorder(engine, shipped_models(), ring, mains_hz=0, late_after_s=30)
-    recorder.start()
-    outbox = Outbox(folder / outbox_file.FILE_NAME)
-    garbage.settle()
-    return Worker(engine, outbox, Topics("bench"), wall=False, history=history, recorder=recorder)
-
-
-def _close(worker: Worker) -> None:
-    worker.outbox.close()
-    if worker.recorder is not None:
-        worker.recorder.close()
-
-
-def _signal(seed: int) -> list[Chunk]:
-    return list(SimulatedPatient(seed, script=DEMO_SCRIPT[:6]).chunks(chunk_s=1.0))
-
-
-def _stream(k: int) -> Stream:
-    return Stream(f"p{k}", f"d{k}", "ecg", kind="ecg", unit="mV", rate_hz=250.0, channels=("II",))
-
-
-def _chunk(signals: Sequence[list[Chunk]], streams: Sequence[Stream], k: int, second: int) -> Chunk:
-    signal = signals[k % len(signals)]
-    played = signal[(second + 7 * (k // len(signals))) % len(signal)]
-    return replace(played, stream=streams[k], seq=second, t0_ns=signal[0].t0_ns + second * 1_000_000_000)
-
-
-def _decoded(payloads: Sequence[bytes], streams: Sequence[Stream], spent: defaultdict[str, float]) -> list[Delivery]:
-    began_s = time.thread_time()
-    deliveries = [
-        Delivery(
-            chunks=tuple(cbor_chunk.decode(payload, stream)),
-            topic=input_topic(stream.device, stream.channel),
-            content_type="application/cbor",
-            payload=payload,
-            received_ns=0,
-            ack=_nothing,
-        )
-        for payload, stream in zip(payloads, streams, strict=True)
-    ]
-    spent["decode"] += time.thread_time() - began_s
-    return deliveries
-
-
-def _nothing() -> None: ...
 
 
 def _time_stages(engine: Engine, worker: Worker, spent: defaultdict[str, float]) -> None:
