@@ -17,6 +17,7 @@ from typing import Literal
 from agent import __version__
 from agent.heart_day import heart_day_vitals
 from agent.ingest.device_status import DeviceSource, DeviceStatus
+from agent.ingest.inbox import Inbox
 from agent.ingest.mqtt import MqttSource
 from agent.ingest.nightscout import NightscoutSource
 from agent.live_models import PackState
@@ -69,10 +70,12 @@ class Health:
         sites: Sequence[NightscoutSource] = (),
         wearables: Sequence[DeviceSource] = (),
         webhook: WebhookPublisher | None = None,
+        inbox: Inbox | None = None,
     ) -> None:
         self._worker, self._thread, self._uplink, self._publisher = worker, thread, uplink, publisher
         self._source, self._ingest = source, ingest
         self._packs, self._sites, self._wearables, self._webhook = packs, sites, wearables, webhook
+        self._inbox = inbox
         self._started_ns = time.time_ns()
         self._under_way = 0
         self._last_vital: dict[tuple[str, str], str] = {}
@@ -189,6 +192,11 @@ class Health:
         reasons += [f"{topic}: {reason}" for topic, reason in self._publisher.refused.items()]
         if self._webhook is not None and self._webhook.trouble():
             reasons.append(self._webhook.trouble())
+        return reasons + self._input_reasons()
+
+    def _input_reasons(self) -> list[str]:
+        """What keeps data from coming in."""
+        reasons = self._inbox.troubles() if self._inbox is not None else []
         if not self._ingest.is_connected:
             reasons.append(f"no input: {self._ingest.status.detail}")
         reasons += [f"no input: denied to subscribe to {f}" for f in self._ingest.status.refused_subscriptions]
@@ -242,6 +250,7 @@ class Health:
             **(self._worker.history.counters if self._worker.history is not None else {}),
             **(self._worker.recorder.counters if self._worker.recorder is not None else {}),
             **_flat(self._source.counters()),
+            **(self._inbox.counters() if self._inbox is not None else {}),
             **{f"rejected {site.name}": site.rejected for site in self._sites if site.rejected},
             **{name: count for source in self._wearables for name, count in source.counters().items()},
         }

@@ -36,11 +36,12 @@ from agent.inference import Models
 from agent.ingest.bluetooth import BluetoothSettingError, bluetooth_source
 from agent.ingest.decoder import StreamConfig
 from agent.ingest.device_status import DeviceSource
+from agent.ingest.inbox import Inbox
 from agent.ingest.mqtt import MqttSource
 from agent.ingest.nightscout import NightscoutSource, Site
 from agent.ingest.replay import EPOCH_NS, ReplaySource, record_chunks
 from agent.ingest.serial import SerialSource
-from agent.ingest.source import Delivery, Source
+from agent.ingest.source import Source
 from agent.live_models import live_models, model_alarms
 from agent.logs import configure_logging
 from agent.mqtt import MqttConnection, Will
@@ -48,6 +49,7 @@ from agent.mqtt.configured import connection_to
 from agent.persons import persons, record_of
 from agent.recorder.recorder import Recorder
 from agent.recorder.ring import RECORDINGS, Ring
+from agent.shed import Shed
 from agent.standing import Standing, StandingAlarms
 from agent.uplink import discovery, outbox_file
 from agent.uplink.discovery import Discovery
@@ -61,15 +63,6 @@ from agent.worker import Worker
 
 log = logging.getLogger(__name__)
 
-QUEUE_DELIVERIES = 512
-"""Deliveries that may wait for the worker; past it the broker keeps the rest."""
-BATCH_DELIVERIES = 256
-ENOUGH_DELIVERIES = 48
-"""That many make a tick worth its while at once."""
-GATHER_S, GATHER_PER_PATIENT_S, GATHER_AT_MOST_S = 0.002, 0.0005, 0.05
-"""After the first delivery of a tick, wait this long for others: one commit and one inference then serve them all."""
-IDLE_S = 0.25
-"""With no data, time is let pass this often, so that silence is noticed."""
 STATUS_S = 10.0
 LOOK_S = 1.0
 """How often it is looked whether models, adapters and wearables are as they should be."""
@@ -118,7 +111,8 @@ class Supervisor:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="worker")
         hook = config.webhook
         self._webhook = WebhookPublisher(hook.receiver(), outbox, self._thread) if hook is not None else None
-        self._queue: asyncio.Queue[Delivery] = asyncio.Queue(QUEUE_DELIVERIES)
+        self._shed = Shed()
+        self._inbox = Inbox({one.id: len(one.streams) for one in self._persons}, live=self._wall, shed=self._shed)
         self._sites = [
             NightscoutSource(Site(source.url, source.secret, source.token), source.stream, poll_s=source.poll_s)
             for patient in config.patients
@@ -149,7 +143,9 @@ class Supervisor:
             uplink = connection_to(mqtt, mqtt.client_id, will=will, clean_start=True)
             ingest = connection_to(mqtt, f"{mqtt.client_id}-in")
             filters = (INPUT_FILTER,) if self._hears_mqtt() else ()
-            source = MqttSource(ingest, self._streams, filters=filters, topics=self._topics)
+            source = MqttSource(
+                ingest, self._streams, filters=filters, topics=self._topics, refuses=self._inbox.refuses
+            )
             publisher = Publisher(
                 uplink,
                 self._worker.outbox,
@@ -167,6 +163,7 @@ class Supervisor:
                 self._sites,
                 self._wearables,
                 self._webhook,
+                self._inbox,
             )
             resumed = await loop.run_in_executor(self._thread, self._worker.recover, source.decoder.decode)
             log.info("agent %s, vagus %s: %s", self._config.agent.id, __version__, resumed)
@@ -181,7 +178,8 @@ class Supervisor:
                 feeding = [
                     tasks.create_task(health.run(STATUS_S), name="health"),
                     tasks.create_task(self._work(uplink, publisher, health), name="worker"),
-                    *(tasks.create_task(one.run(self._queue.put)) for one in self._sources(source)),
+                    tasks.create_task(source.run(self._inbox.offer), name="mqtt"),
+                    *(tasks.create_task(one.run(self._inbox.put)) for one in self._sources()),
                     *([tasks.create_task(home.run(), name="home assistant")] if home else []),
                     *([tasks.create_task(self._webhook.run(), name="webhook")] if self._webhook else []),
                 ]
@@ -200,7 +198,8 @@ class Supervisor:
             await loop.run_in_executor(self._thread, self._worker.recorder.close)
         self._thread.shutdown()
 
-    def _sources(self, mqtt: MqttSource) -> list[Source]:
+    def _sources(self) -> list[Source]:
+        """Those that can wait."""
         replays = [
             self._replay(patient.id, source)
             for patient in self._config.patients
@@ -208,7 +207,7 @@ class Supervisor:
             if isinstance(source, WfdbSource)
         ]
         kept_open = [source for source in (self._bluetooth, self._serial) if source is not None]
-        return [*replays, *self._sites, mqtt, *kept_open]
+        return [*replays, *self._sites, *kept_open]
 
     def _discovery(self) -> Discovery | None:
         """What Home Assistant is to be told; None where there is nothing to say and nothing to take away."""
@@ -241,7 +240,7 @@ class Supervisor:
         sent_unsaved: set[int] = set()
         look_s = loop.time()
         while True:
-            deliveries = await self._gather()
+            deliveries = await self._inbox.take()
             now_ns = time.time_ns() if self._wall else None
             events = await loop.run_in_executor(self._thread, self._worker.tick, deliveries, now_ns)
             if loop.time() >= look_s:
@@ -278,6 +277,7 @@ class Supervisor:
         stands = {(agent, rule): text for rule, text in model_alarms(self._packs).items()}
         if self._webhook is not None and self._webhook.trouble():
             stands[agent, "webhook"] = self._webhook.trouble()
+        stands |= {(one, "overload"): aside.words for one, aside in self._inbox.asides().items()}
         return stands | self._device_alarms.wanted(self._wearables)
 
     async def _say_what_stands(self) -> None:
@@ -285,19 +285,6 @@ class Supervisor:
         self._standing = self._what_stands()
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._thread, self._worker.stand, self._standing, time.time_ns())
-
-    async def _gather(self) -> Sequence[Delivery]:
-        try:
-            async with asyncio.timeout(IDLE_S):
-                first = await self._queue.get()
-        except TimeoutError:
-            return ()
-        if self._queue.qsize() < ENOUGH_DELIVERIES:
-            await asyncio.sleep(min(GATHER_S + GATHER_PER_PATIENT_S * len(self._persons), GATHER_AT_MOST_S))
-        deliveries = [first]
-        while len(deliveries) < BATCH_DELIVERIES and not self._queue.empty():
-            deliveries.append(self._queue.get_nowait())
-        return deliveries
 
 
 def run_agent(config: Config) -> int:

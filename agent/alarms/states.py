@@ -37,6 +37,7 @@ TECHNICAL: dict[str, Priority] = {
     "agent_restarted": Priority.LOW,
     "analysis_fault": Priority.MEDIUM,
     "outbox_full": Priority.MEDIUM,
+    "overload": Priority.MEDIUM,
     "model_missing": Priority.MEDIUM,
     "model_runtime": Priority.LOW,
     "cgm_doubt": Priority.MEDIUM,

@@ -44,6 +44,12 @@ class Decoder:
         """How many payloads could not be read: device → reason → count."""
         return {device: dict(reasons) for device, reasons in self._rejected.items()}
 
+    def patient_of(self, topic: str) -> str | None:
+        """Whose stream a topic carries; None where nobody's is configured."""
+        place = parse_input_topic(topic)
+        config = self._streams.get(place) if place is not None else None
+        return None if config is None else config.stream.patient
+
     def decode(self, topic: str, content_type: str | None, payload: bytes) -> tuple[Chunk, ...]:
         """The chunks of a payload, live or from the journal; what cannot be read is counted, and left out."""
         place = parse_input_topic(topic)

@@ -21,6 +21,10 @@ from firmware_bridge.chunk import Chunk
 log = logging.getLogger(__name__)
 
 
+def _hears_all(_patient: str) -> bool:
+    return False
+
+
 class MqttSource:
     """Payloads of configured streams as deliveries; everything else counted, sampled to the log, and dropped.
 
@@ -35,14 +39,16 @@ class MqttSource:
         *,
         filters: Sequence[str] = (INPUT_FILTER,),
         topics: Topics | None = None,
+        refuses: Callable[[str], bool] = _hears_all,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         """`streams`: by (device, channel). `filters`: what to subscribe to, where the broker allows only some.
 
-        `topics`: of the agent that commands are meant for; without them none are heard.
+        `topics`: of the agent that commands are meant for; without them none are heard. `refuses`: whether a patient's
+        message is to be dropped unread.
         """
         self._connection, self._filters, self._clock_ns = connection, filters, clock_ns
-        self._topics = topics
+        self._topics, self._refuses = topics, refuses
         self.decoder = Decoder(streams)
         self.received = 0
         self.delivered = 0
@@ -67,6 +73,10 @@ class MqttSource:
                 continue
             if command is not None:
                 await deliver(self._command(message, command))
+                continue
+            patient = self.decoder.patient_of(message.topic)
+            if patient is not None and self._refuses(patient):
+                self._connection.ack(message)
                 continue
             chunks = self.decoder.decode(message.topic, message.content_type, message.payload)
             if not chunks:  # nothing that could become readable by being sent again
