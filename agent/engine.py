@@ -44,7 +44,7 @@ from agent.wall_time import WallTime
 from agent.windows import KEPT_SAMPLES, QUESTIONS, SECOND_OPINION, Question
 from firmware_bridge.chunk import NS_PER_S, Chunk, Gap, Stream
 
-SNAPSHOT_FORMAT = 4
+SNAPSHOT_FORMAT = 5
 FIBRILLATES_FROM = 0.7
 """Probability of atrial fibrillation from which early beats are taken for part of it."""
 
@@ -326,16 +326,7 @@ class Engine:
 
     def _judge(self, pieces: list[_Piece]) -> None:
         """The quality of each second, with how far the second opinion on its beats agrees."""
-        agreement: dict[tuple[int, int], float | None] = {}
-        model = self._models.qrs
-        asked = _ended(SECOND_OPINION, [piece for piece in pieces if piece.lead is piece.patient]) if model else []
-        if model:
-            for piece in pieces:
-                piece.track.opinion.detected += piece.confirmed
-        if model and asked:
-            shares = model.probabilities(SECOND_OPINION.inputs([(piece.track, end) for piece, end in asked]))
-            for (piece, end), steps in zip(asked, shares.tolist(), strict=True):
-                agreement[id(piece), end] = self._opinion.push(piece.track.opinion, end, steps, ())
+        agreement = self._agreement(pieces)
         for piece in pieces:
             for second in piece.seconds:
                 piece.seen.append(
@@ -348,6 +339,25 @@ class Engine:
                         agreement=agreement.get((id(piece), second.end_index)),
                     )
                 )
+
+    def _agreement(self, pieces: list[_Piece]) -> dict[tuple[int, int], float | None]:
+        """How far the second opinion agrees at the ends of its windows, by piece and sample."""
+        model = self._models.qrs
+        asked = _ended(SECOND_OPINION, [piece for piece in pieces if piece.lead is piece.patient]) if model else []
+        agreement: dict[tuple[int, int], float | None] = {}
+        if model is None or not asked:
+            return agreement
+        shares = model.probabilities(SECOND_OPINION.inputs([(piece.track, end) for piece, end in asked]))
+        turns: dict[int, list[int]] = defaultdict(list)
+        for row, (piece, end) in enumerate(asked):
+            turns[(end - piece.track.count) // SECOND_OPINION.hop].append(row)
+        for _, rows in sorted(turns.items()):
+            tracks, ends = [asked[row][0].track for row in rows], [asked[row][1] for row in rows]
+            said = self._opinion.push(
+                [track.opinion for track in tracks], ends, shares[rows], [track.confirmed for track in tracks]
+            )
+            agreement.update(((id(asked[row][0]), asked[row][1]), one) for row, one in zip(rows, said, strict=True))
+        return agreement
 
     def _decide(self, pieces: list[_Piece], events: dict[str, list[AlertEvent]], now_ns: int | None) -> None:
         """Show each patient's rules what became known on their leads, in stream-time order."""

@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from agent.signal.beats import BeatMark
 from agent.signal.filters import MORPHOLOGY_DELAY
 from agent.signal.resample import ANALYSIS_RATE_HZ
 
 Signal = npt.NDArray[np.float64]
 Float32 = npt.NDArray[np.float32]
+Int64 = npt.NDArray[np.int64]
+Record = npt.NDArray[np.void]
 
 BEFORE_S = 3.0
 """The window: the morphology path's last three seconds ..."""
@@ -48,6 +49,10 @@ _LEVEL_MV = 0.3
 """Where the second channel, which keeps absolute size, bends."""
 _APART = 4
 """A beat is the largest sum within this many steps on either side: no two are nearer than 200 ms."""
+_TAIL = 2 * (_APART + 1)
+"""Steps before those to come whose probabilities must be known."""
+_KEPT = 64
+"""Own beats remembered: more than those 200 ms apart of AGREEMENT_S and a hop."""
 _KNOWN = WINDOW - FIRST_STEP - HOP + MORPHOLOGY_DELAY
 """Samples, in the input's time, from the end of the last step to the end of the window."""
 HORIZON = _KNOWN + (_APART + 1) * STEP
@@ -78,24 +83,29 @@ def prepare(windows: Signal) -> Float32:
     return both
 
 
+_MEMORY = np.dtype([("begun", np.int64), ("tail", np.float64, _TAIL), ("own", np.int64, _KEPT)])
+
+
+def _new_memory() -> Int64:
+    memory = np.zeros(1, dtype=_MEMORY)
+    memory["begun"], memory["own"] = _NEVER, _NEVER
+    return memory.view(np.int64)
+
+
 @dataclass(slots=True, eq=False)
 class OpinionState:
     """One patient's memory of a run; mutated by `SecondOpinion.push`."""
 
-    tail: list[float] = field(default_factory=list)
-    """Probabilities of the last steps before those to come."""
-    begun: int | None = None
-    """First sample the network has spoken of; None before the first window."""
-    own: list[int] = field(default_factory=list)
-    """R peaks of the network, and of the detector, of the last seconds."""
-    detected: list[BeatMark] = field(default_factory=list)
+    words: Int64 = field(default_factory=_new_memory)
+    """A _MEMORY. `begun`: first sample the network has spoken of; `tail`: probabilities of the last steps before those
+    to come; `own`: its R peaks of the last seconds, ascending. _NEVER stands where there is none."""
 
 
 class SecondOpinion:
     """Turns each hop's step probabilities into beats and says how far they are the detector's.
 
-    A pure function of the run: `push` is called once for each multiple of HOP_S from BEFORE_S on, with all the marks
-    that came since, and looks at those decided before the window's end, so any chunking gives the same answer.
+    A pure function of the run: `push` is called once for each multiple of HOP_S from BEFORE_S on, with the marks of the
+    seconds before, and looks at those decided before the window's end, so any chunking gives the same answer.
     """
 
     def new_state(self) -> OpinionState:
@@ -103,50 +113,122 @@ class SecondOpinion:
         return OpinionState()
 
     def push(
-        self, state: OpinionState, end_index: int, probabilities: Sequence[float], confirmed: Sequence[BeatMark]
-    ) -> float | None:
-        """How far both agree in the AGREEMENT_S up to HORIZON before `end_index`.
+        self,
+        states: Sequence[OpinionState],
+        end_indices: Sequence[int],
+        probabilities: npt.NDArray[np.floating],
+        confirmed: Sequence[Int64],
+    ) -> list[float | None]:
+        """How far both agree in the AGREEMENT_S up to HORIZON before each of `end_indices`; one answer a patient.
 
-        `end_index`: samples of the run in the window and before; `probabilities`: (STEPS,) of the window that ends
-        there; `confirmed`: the detector's new confirmed marks, those of later samples included. The answer is the
-        share of beats seen by both (within MATCH_S) among those seen by either; 1 where neither sees any, None until
-        both have been listening for three seconds. Raises ValueError on another number of steps.
+        `states`: of different patients; `end_indices`: samples of the run in the window and before; `probabilities`:
+        (patients, STEPS) of the windows that end there; `confirmed`: of each the detector's confirmed beats, (beats,
+        2) R peak and sample at which it was decided, those of AGREEMENT_S + MATCH_S before HORIZON at least. The
+        answer is the share of beats seen by both (within MATCH_S) among those seen by either; 1 where neither sees
+        any, None until both have been listening for three seconds. Raises ValueError on another number of steps.
         """
-        if len(probabilities) != STEPS:
-            raise ValueError(f"{len(probabilities)} probabilities, expected {STEPS}")
-        state.own += self.beats(state, end_index, probabilities)
-        state.detected += confirmed
-        to = end_index - HORIZON
+        end = np.asarray(end_indices, dtype=np.int64)
+        to = end - HORIZON
         oldest = to - round((AGREEMENT_S + MATCH_S) * ANALYSIS_RATE_HZ)
-        state.own = [r for r in state.own if r >= oldest]
-        state.detected = [mark for mark in state.detected if mark.r_index >= oldest]
-        assert state.begun is not None  # noqa: S101 (set by `beats`)
-        start = max(to - round(AGREEMENT_S * ANALYSIS_RATE_HZ), state.begun + STEP * _APART)
-        if to - start < 3 * ANALYSIS_RATE_HZ:
-            return None
-        known = sorted(mark.r_index for mark in state.detected if mark.decided_index < end_index)
-        return agreement(known, state.own, start, to)
+        memory, rows, r = self._beats(states, end, probabilities)
+        own = _forgotten(np.concatenate((memory["own"], _in_rows(rows, r, len(states))), axis=1), oldest)
+        memory["own"] = own[:, :_KEPT]
+        words = memory.view(np.int64).reshape(len(states), -1)
+        for row, state in enumerate(states):
+            state.words[:] = words[row]
+        start = np.maximum(to - round(AGREEMENT_S * ANALYSIS_RATE_HZ), memory["begun"] + STEP * _APART)
+        detected = _detected(confirmed, end, oldest)
+        alike = each_has_its_own(detected, own, to).tolist()
+        listened = (to - start >= 3 * ANALYSIS_RATE_HZ).tolist()
+        return [
+            None if not has else 1.0 if same else agreement(detected[row].tolist(), own[row].tolist(), *span)
+            for row, (has, same, *span) in enumerate(zip(listened, alike, start.tolist(), to.tolist(), strict=True))
+        ]
 
-    def beats(self, state: OpinionState, end_index: int, probabilities: Sequence[float]) -> list[int]:
-        """R peaks, samples in the input's time, that these steps make certain; ascending over a run."""
-        first = end_index - _KNOWN - HOP
-        if state.begun is None:
-            state.begun = first
-        values = [*state.tail, *(float(p) for p in probabilities)]
-        offset = first - STEP * len(state.tail)
-        state.tail = values[-2 * (_APART + 1) :]
-        sums = [x + y + z for x, y, z in zip(values, values[1:], values[2:], strict=False)]  # sums[i]: of step i + 1
-        found: list[int] = []
-        for i in range(_APART, len(sums) - _APART):
-            if (
-                sums[i] < BEAT_SUM
-                or sums[i] < max(sums[i + 1 : i + _APART + 1])
-                or sums[i] <= max(sums[i - _APART : i])
-            ):
-                continue
-            centre = i + 1.5 + (values[i + 2] - values[i]) / sums[i]
-            found.append(offset + round(centre * STEP))
-        return found
+    def beats(
+        self, states: Sequence[OpinionState], end_indices: Sequence[int], probabilities: npt.NDArray[np.floating]
+    ) -> list[list[int]]:
+        """Of each patient the R peaks, samples in the input's time, that these steps make certain; in order over a run.
+
+        Arguments as of `push`, which finds them itself.
+        """
+        memory, rows, r = self._beats(states, np.asarray(end_indices, dtype=np.int64), probabilities)
+        words = memory.view(np.int64).reshape(len(states), -1)
+        for row, state in enumerate(states):
+            state.words[:] = words[row]
+        return [r[rows == row].tolist() for row in range(len(states))]
+
+    @staticmethod
+    def _beats(
+        states: Sequence[OpinionState], end: Int64, probabilities: npt.NDArray[np.floating]
+    ) -> tuple[Record, Int64, Int64]:
+        """The states' memories with these steps as their tails; and beats in order: whose, and R peaks."""
+        if probabilities.shape != (len(states), STEPS):
+            raise ValueError(f"probabilities have shape {probabilities.shape}, expected {(len(states), STEPS)}")
+        memory: Record = np.concatenate([state.words for state in states]).view(_MEMORY)
+        first = end - _KNOWN - HOP
+        fresh = memory["begun"] == _NEVER
+        memory["begun"][fresh] = first[fresh]
+        steps = np.concatenate((memory["tail"], probabilities), axis=1, dtype=np.float64)
+        memory["tail"] = steps[:, -_TAIL:]
+        sums = steps[:, :-2] + steps[:, 1:-1] + steps[:, 2:]  # sums[:, i]: of the steps about step i + 1
+        of_two = np.maximum(sums[:, 1:], sums[:, :-1])
+        of_four = np.maximum(of_two[:, 2:], of_two[:, :-2])
+        middle = sums[:, _APART:-_APART]
+        largest = (middle >= BEAT_SUM) & (middle >= of_four[:, _APART + 1 :]) & (middle > of_four[:, : -_APART - 1])
+        largest[fresh, :_TAIL] = False
+        rows, i = np.nonzero(largest)
+        i += _APART
+        # A run that has just begun has no tail: it counts from its first step.
+        before = np.where(fresh, 0, _TAIL)[rows]
+        centre = (i - _TAIL + before) + 1.5 + (steps[rows, i + 2] - steps[rows, i]) / sums[rows, i]
+        return memory, rows, first[rows] - STEP * before + np.rint(centre * STEP).astype(np.int64)
+
+
+def _in_rows(rows: Int64, values: Int64, count: int) -> Int64:
+    """(count, most of a row): values, ordered by their rows, at the front of those; _NEVER behind."""
+    each = np.bincount(rows, minlength=count)
+    filled = np.full((count, int(each.max(initial=0))), _NEVER)
+    filled[rows, np.arange(len(rows)) - (np.cumsum(each) - each)[rows]] = values
+    return filled
+
+
+def _forgotten(beats: Int64, oldest: Int64) -> Int64:
+    """(patients, n) beats, ascending, those before `oldest` forgotten."""
+    kept = np.where(beats < oldest[:, None], _NEVER, beats)
+    kept.sort(axis=1)
+    return kept
+
+
+def _detected(confirmed: Sequence[Int64], end: Int64, oldest: Int64) -> Int64:
+    """(patients, n): R peaks from `oldest` on that were confirmed before `end`, ascending, _NEVER behind them."""
+    rows = np.repeat(np.arange(len(confirmed)), [len(beats) for beats in confirmed])
+    beats = np.concatenate(confirmed)
+    known = (beats[:, 1] < end[rows]) & (beats[:, 0] >= oldest[rows])
+    of_rows = _in_rows(rows[known], beats[known, 0], len(confirmed))
+    of_rows.sort(axis=1)
+    return of_rows
+
+
+def each_has_its_own(detected: Int64, own: Int64, stop: Int64) -> npt.NDArray[np.bool_]:
+    """(patients,): whether the k-th beat of one is paired with the k-th of the other up to `stop`: they agree fully.
+
+    Most of the time that is so, and need not be gone through beat by beat, as `agreement` does with the others.
+    """
+    width = max(detected.shape[1], int((own != _NEVER).sum(axis=1).max(initial=0))) + 1
+    a, b = (_as_wide(beats, width) for beats in (detected, own))
+    first, other = np.minimum(a, b), np.maximum(a, b)
+    apart = other - first
+    following = np.where(a[:, :-1] <= b[:, :-1], a[:, 1:], b[:, 1:])
+    paired = (apart[:, :-1] <= _MATCH) & (np.abs(following - other[:, :-1]) >= apart[:, :-1])
+    alike: npt.NDArray[np.bool_] = (paired | (first[:, :-1] >= stop[:, None])).all(axis=1)
+    return alike
+
+
+def _as_wide(beats: Int64, width: int) -> Int64:
+    wide = np.full((len(beats), width), _NEVER)
+    wide[:, : beats.shape[1]] = beats[:, :width]
+    return wide
 
 
 def agreement(detected: Sequence[int], own: Sequence[int], start: int, stop: int) -> float:
@@ -158,14 +240,17 @@ def agreement(detected: Sequence[int], own: Sequence[int], start: int, stop: int
     both = either = 0
     a, b = [*detected, _NEVER], [*own, _NEVER]
     i = j = 0
-    while (first := min(a[i], b[j])) < stop:
-        ours, theirs, k = (a, b, j) if a[i] <= b[j] else (b, a, i)
-        other = theirs[k]
-        i, j = (i + 1, j) if ours is a else (i, j + 1)
-        following = ours[i] if ours is a else ours[j]
+    x, y = a[0], b[0]
+    while x < stop or y < stop:
+        ahead = x <= y
+        first, other, following = (x, y, a[i + 1]) if ahead else (y, x, b[j + 1])
         paired = other - first <= _MATCH and abs(following - other) >= other - first
-        if paired:
-            i, j = (i, j + 1) if ours is a else (i + 1, j)
+        if ahead or paired:
+            i += 1
+            x = a[i]
+        if paired or not ahead:
+            j += 1
+            y = b[j]
         if first >= start:
             either += 1
             both += paired

@@ -87,15 +87,12 @@ def hear(name: str, x: Float64, opine: Opine) -> Heard:
     )
     opinion = SecondOpinion()
     state = opinion.new_state()
-    confirmed = [mark for mark in marks if mark.status == "confirmed"]
+    confirmed = np.array(
+        [(mark.r_index, mark.decided_index) for mark in marks if mark.status == "confirmed"], dtype=np.int64
+    ).reshape(-1, 2)
     agreements: list[float | None] = [None] * (WINDOW // HOP - 1)
-    handed = 0
-    for end, row in zip(ends.tolist(), answers.tolist(), strict=True):
-        new = handed
-        while new < len(confirmed) and confirmed[new].decided_index < end:
-            new += 1
-        agreements.append(opinion.push(state, end, row, confirmed[handed:new]))
-        handed = new
+    for end, row in zip(ends.tolist(), answers, strict=True):
+        agreements += opinion.push([state], [end], row[None], [confirmed])
     return Heard(name, marks, seconds, agreements[: len(seconds)])
 
 

@@ -144,7 +144,9 @@ def own_beats(exported: export.Exported, x: Float64) -> list[int]:
     shares = sigmoid(export.run(exported, "onnx", {"signal": signal}), 1.0)
     opinion = SecondOpinion()
     state = opinion.new_state()
-    return [r for end, row in zip(ends.tolist(), shares.tolist(), strict=True) for r in opinion.beats(state, end, row)]
+    return [
+        r for end, row in zip(ends.tolist(), shares, strict=True) for r in opinion.beats([state], [end], row[None])[0]
+    ]
 
 
 def score(exported: export.Exported, cases: Sequence[qrs.Case]) -> list[BeatScore]:

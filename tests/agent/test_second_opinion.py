@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.alarms.observation import Observation, Quality
@@ -13,7 +14,6 @@ from agent.inference import Models, shipped_models
 from agent.ingest.simulate import Episode, Rhythm, SimulatedPatient
 from agent.patient import Person
 from agent.scoring import match_beats
-from agent.signal.beats import BeatMark
 from agent.signal.filters import MORPHOLOGY_DELAY
 from agent.signal.second_opinion import (
     BEAT_SUM,
@@ -27,8 +27,11 @@ from agent.signal.second_opinion import (
     WINDOW,
     SecondOpinion,
     agreement,
+    each_has_its_own,
     prepare,
 )
+
+Int64 = npt.NDArray[np.int64]
 
 
 def hops(r_peaks: list[int], seconds: int, sure: float = 0.9) -> list[tuple[int, list[float]]]:
@@ -46,18 +49,19 @@ def hops(r_peaks: list[int], seconds: int, sure: float = 0.9) -> list[tuple[int,
     return out
 
 
-def marks(r_peaks: list[int]) -> list[BeatMark]:
-    return [BeatMark(r, r + 150, "confirmed") for r in r_peaks]
+def confirmed(r_peaks: list[int]) -> Int64:
+    """(beats, 2): R peaks, and when each was confirmed."""
+    return np.array([(r, r + 150) for r in r_peaks], dtype=np.int64).reshape(-1, 2)
 
 
 def agreements(own: list[int], detected: list[int], seconds: int) -> list[float | None]:
-    """Per hop, with each confirmed mark handed over in the hop it was decided in."""
+    """Per hop, told of the beats of the last twelve seconds that were confirmed by then."""
     opinion, out = SecondOpinion(), []
     state = opinion.new_state()
-    waiting = marks(detected)
+    beats = confirmed(detected)
     for end, steps in hops(own, seconds):
-        out.append(opinion.push(state, end, steps, [mark for mark in waiting if mark.decided_index < end]))
-        waiting = [mark for mark in waiting if mark.decided_index >= end]
+        known = beats[(beats[:, 1] < end) & (beats[:, 0] >= end - 12 * 250)]
+        out += opinion.push([state], [end], np.array([steps]), [known])
     return out
 
 
@@ -97,7 +101,7 @@ def test_every_beat_the_steps_show_is_found_once_within_a_step_and_in_order(gaps
     opinion = SecondOpinion()
     state = opinion.new_state()
     seconds = peaks[-1] // 250 + 4
-    found = [r for end, steps in hops(peaks, seconds) for r in opinion.beats(state, end, steps)]
+    found = [r for end, steps in hops(peaks, seconds) for r in opinion.beats([state], [end], np.array([steps]))[0]]
     assert found == sorted(found)
     assert len(found) == len(peaks)
     assert max(abs(a - b) for a, b in zip(found, peaks, strict=True)) <= STEP
@@ -108,7 +112,9 @@ def test_beats_are_known_up_to_the_horizon_and_not_guessed_beyond() -> None:
     end = 2 * WINDOW
     for r, known in ((end - HORIZON - STEP, True), (end - HORIZON + 2 * STEP, False)):
         state = opinion.new_state()
-        found = [r for at, steps in hops([r], 6) for r in opinion.beats(state, at, steps) if at <= end]
+        found = [
+            r for at, steps in hops([r], 6) for r in opinion.beats([state], [at], np.array([steps]))[0] if at <= end
+        ]
         assert bool(found) is known
 
 
@@ -116,9 +122,9 @@ def test_doubtful_steps_are_no_beat() -> None:
     opinion = SecondOpinion()
     state = opinion.new_state()
     doubtful = [(end, [min(p, BEAT_SUM / 3 - 0.01) for p in steps]) for end, steps in hops([1000, 1300], 8)]
-    assert [r for end, steps in doubtful for r in opinion.beats(state, end, steps)] == []
+    assert [r for end, steps in doubtful for r in opinion.beats([state], [end], np.array([steps]))[0]] == []
     with pytest.raises(ValueError, match="probabilities"):
-        opinion.push(opinion.new_state(), WINDOW, [0.0] * (STEPS - 1), [])
+        opinion.push([opinion.new_state()], [WINDOW], np.zeros((1, STEPS - 1)), [confirmed([])])
 
 
 # -- agreement -------------------------------------------------------------------------------------------------------
@@ -145,14 +151,52 @@ def test_asystole_that_both_see_is_full_agreement() -> None:
     assert agreements(stopped, stopped, 40)[-1] == 1.0
 
 
-def test_marks_handed_over_early_change_nothing() -> None:
-    """A chunk may hold beats that are decided only after the second that is judged."""
+def test_beats_told_early_or_still_told_late_change_nothing() -> None:
+    """A chunk may hold beats that are decided only after the second that is judged; old ones are not forgotten yet."""
     opinion = SecondOpinion()
     state = opinion.new_state()
-    all_at_once = []
-    for k, (end, steps) in enumerate(hops(REGULAR, 40)):
-        all_at_once.append(opinion.push(state, end, steps, marks(REGULAR) if k == 0 else []))
+    all_at_once = [
+        opinion.push([state], [end], np.array([steps]), [confirmed(REGULAR)])[0] for end, steps in hops(REGULAR, 40)
+    ]
     assert all_at_once == agreements(REGULAR, REGULAR, 40)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 12))
+def test_a_patient_gets_the_same_answers_and_beats_in_any_company(seed: int, patients: int) -> None:
+    """Some of them agree in every beat, some in few; some have only begun."""
+    rng = np.random.default_rng(seed)
+    own = [np.cumsum(rng.integers(55, rng.integers(100, 400), 80)) for _ in range(patients)]
+    told = [
+        confirmed(np.sort(beats + rng.integers(-12, 13, 80))[rng.random(80) > rng.choice([0.0, 0.2])].tolist())
+        for beats in own
+    ]
+    said = [hops([int(r) for r in beats], 30, sure=float(rng.uniform(0.2, 0.9))) for beats in own]
+    begun = rng.integers(0, 20, patients)
+    opinion = SecondOpinion()
+    together = [opinion.new_state() for _ in range(patients)]
+    apart = [opinion.new_state() for _ in range(patients)]
+    for hop in range(len(said[0])):
+        there = np.flatnonzero(begun <= hop)
+        rng.shuffle(there)
+        if not len(there):
+            continue
+        ends, steps = [said[k][hop][0] for k in there], np.array([said[k][hop][1] for k in there])
+        whole = opinion.push([together[k] for k in there], ends, steps, [told[k] for k in there])
+        for row, k in enumerate(there):
+            assert [whole[row]] == opinion.push([apart[k]], [ends[row]], steps[row : row + 1], [told[k]])
+            assert together[k].words.tobytes() == apart[k].words.tobytes()
+
+
+@given(st.lists(st.integers(0, 2800), max_size=40, unique=True), st.data())
+def test_what_is_judged_beat_by_beat_and_what_is_not_agree(beats: list[int], data: st.DataObject) -> None:
+    """Where each beat has its own in the other list, the share is one, as going through them says."""
+    detected = sorted(beats)
+    moved = [r + data.draw(st.integers(-45, 45)) for r in detected]
+    own = sorted(set(moved[: data.draw(st.integers(0, len(moved)))] if data.draw(st.booleans()) else moved))
+    rows = [np.array([one], dtype=np.int64).reshape(1, -1) for one in (detected, own)]
+    if each_has_its_own(rows[0], rows[1], np.array([2600])).all():
+        assert agreement(detected, own, 300, 2600) == 1.0
 
 
 @given(st.lists(st.integers(0, 3000), unique=True), st.lists(st.integers(0, 3000), unique=True))
