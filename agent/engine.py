@@ -116,7 +116,7 @@ class Engine:
         if now_ns is not None:
             for event in self._wall_time.step(self.patients, now_ns):
                 events[event.patient].append(event)
-        return [explained(event, self._models) for patient_id in sorted(events) for event in events[patient_id]]
+        return explained([event for patient_id in sorted(events) for event in events[patient_id]], self._models)
 
     def _take(
         self, queues: dict[str, list[Chunk | Gap]], events: dict[str, list[AlertEvent]], now_ns: int | None

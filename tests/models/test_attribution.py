@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from agent.inference import PackModel
-from models.attribution import edges, log_odds, occlusion, without
+from models.attribution import edges, log_odds, occlusions, without
 from models.pack import load, shipped
 
 PIECES = 25
@@ -32,9 +32,20 @@ def test_the_piece_that_an_answer_rests_on_is_found() -> None:
 
     signal = np.zeros((1, 100), dtype=np.float32)
     signal[0, 53] = 2.0
-    falls = occlusion(peak_above_one, {"signal": signal}, 0, PIECES)
+    falls = occlusions(peak_above_one, [{"signal": signal}], [0], PIECES)[0]
     assert np.flatnonzero(falls).tolist() == [13]
     assert falls[13] == pytest.approx(18.4, abs=0.1)
+
+
+def test_what_a_window_rests_on_does_not_depend_on_how_many_are_explained_with_it() -> None:
+    model = PackModel(load(shipped("beat")))
+    signals, contexts = _golden()
+    windows = [{"signal": signals[k], "context": contexts[k]} for k in range(20)]
+    answers = [k % 4 for k in range(20)]
+    together = occlusions(model.probabilities, windows, answers, PIECES)
+    assert together.shape == (20, PIECES)
+    for k, (window, answer) in enumerate(zip(windows, answers, strict=True)):
+        assert together[k].tobytes() == occlusions(model.probabilities, [window], [answer], PIECES)[0].tobytes()
 
 
 def test_without_the_most_attributed_samples_the_beat_pack_is_less_sure_than_without_random_ones() -> None:
@@ -48,7 +59,7 @@ def test_without_the_most_attributed_samples_the_beat_pack_is_less_sure_than_wit
         window = {"signal": signal, "context": context}
         shares = _shares(model, signal[None], context)[0]
         answer = int(shares.argmax())
-        falls = occlusion(model.probabilities, window, answer, PIECES)
+        falls = occlusions(model.probabilities, [window], [answer], PIECES)[0]
         cuts = edges(signal.shape[1], PIECES)
         most = [cuts[k] for k in np.argsort(-falls)[:4]]
         others = [[cuts[k] for k in rng.permutation(len(cuts))[:4]] for _ in range(10)]
