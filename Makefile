@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test lint types unit test-frame test-bluez test-night test-malformed mosquitto test-home-assistant bench bench-ble models clean
+.PHONY: demo test lint types unit test-frame test-bluez test-night test-soak test-malformed mosquitto test-home-assistant bench bench-ble models clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/.core: pyproject.toml
@@ -35,6 +35,9 @@ test-bluez: $(VENV)/.dev ## the Bluetooth of the agent against real BlueZ, in a 
 
 test-night: $(VENV)/.dev ## eight hours of wearables coming and going, in minutes: nothing is lost, nothing grows
 	VAGUS_NIGHT_H=8 $(BIN)/pytest tests/peers/test_ble_night.py --timeout 3600 -s
+
+test-soak: $(VENV)/.dev mosquitto ## a day of a small ward, in half an hour: nothing is lost, nothing grows
+	VAGUS_SOAK_H=24 $(BIN)/pytest tests/peers/test_soak.py --timeout 0 -s
 
 test-malformed: $(VENV)/.dev ## 100,000 notifications that are none, all of them counted
 	VAGUS_MALFORMED=100000 $(BIN)/pytest tests/peers/test_ble_malformed.py --timeout 3600
