@@ -26,15 +26,16 @@ from agent.alarms.observation import (
 )
 from agent.explanation import explained
 from agent.glucose_flow import GlucoseFlow
-from agent.inference import Inputs, Models, ruled_out, stacked
+from agent.inference import Inputs, Models, ruled_out
 from agent.leads import SecondLead
 from agent.patient import PatientState, Person
 from agent.pulses import PulseFlow, PulseTrack
-from agent.signal.beat_features import AFTER_SAMPLES, BEFORE_SAMPLES, BeatFeatures
+from agent.signal.beat_batch import batch, due_beats
+from agent.signal.beat_features import BeatFeatures
 from agent.signal.beats import BeatMark, QrsDetector
 from agent.signal.filters import EcgFilters
 from agent.signal.lead import analysis_lead
-from agent.signal.pending import DueBeat, PendingBeats
+from agent.signal.pending import PendingBeats
 from agent.signal.quality import QualityMark, SignalQuality
 from agent.signal.resample import ANALYSIS_RATE_HZ, Resampler
 from agent.signal.second_opinion import SecondOpinion
@@ -263,41 +264,32 @@ class Engine:
 
     def _classify(self, pieces: list[_Piece]) -> None:
         """One batch over the beats of all patients that are due."""
-        beats = [
-            (piece, *self._features_of(piece, due))
-            for piece in pieces
-            for due in piece.track.pending.take_due(piece.track.count)
-        ]
-        model, windows = self._models.beat, [inputs for _, _, inputs in beats if inputs is not None]
-        answers = iter(model.answer(stacked(windows)) if model and windows else ())
-        for piece, beat, inputs in beats:
-            said = next(answers, None) if inputs is not None else None
-            if model is None or said is None or inputs is None:
-                piece.lead.waiting.append(beat)
+        due = [due_beats(piece.track) for piece in pieces]
+        inputs = batch(self._features, due)
+        model = self._models.beat
+        answers = model.answer(inputs) if model and inputs else []
+        for piece, one in ((piece, one) for piece, beats in zip(pieces, due, strict=True) for one in beats):
+            track, lead, r_index = piece.track, piece.lead, one.beat.r_index
+            r_ns, at_ns, rr_s = track.time_ns(r_index), track.time_ns(one.beat.due_index), _rr_s(lead, r_index)
+            if model is None or one.row is None:
+                lead.waiting.append(Beat(r_ns, at_ns, BeatStatus.CONFIRMED, rr_s))
                 continue
-            if said.label == "S" and _fibrillates(piece, beat.at_ns):
+            said = answers[one.row]
+            if said.label == "S" and _fibrillates(piece, at_ns):
                 said = ruled_out(said, model.pack.labels, "S")
-            kept = None if said.label == "N" else _kept({name: value[None] for name, value in inputs.items()}, 0)
-            piece.lead.waiting.append(
-                replace(
-                    beat,
+            lead.waiting.append(
+                Beat(
+                    r_ns,
+                    at_ns,
+                    BeatStatus.CONFIRMED,
+                    rr_s,
                     label=said.label,
                     probability=said.probability,
                     unsure=said.unsure,
-                    inputs=kept,
+                    inputs=None if said.label == "N" else _kept(inputs, one.row),
                     ventricular=said.probabilities[model.pack.labels.index("V")],
                 )
             )
-
-    def _features_of(self, piece: _Piece, due: DueBeat) -> tuple[Beat, Inputs | None]:
-        track = piece.track
-        rr_s = _rr_s(piece.lead, due.r_index)
-        beat = Beat(track.time_ns(due.r_index), track.time_ns(due.due_index), BeatStatus.CONFIRMED, rr_s)
-        window = track.window(due.r_index, BEFORE_SAMPLES, AFTER_SAMPLES)
-        if window is None:
-            return beat, None
-        signal, context = self._features.push(track.features, window, due)
-        return beat, {"signal": signal, "context": context}
 
     def _ask(self, pieces: list[_Piece]) -> None:
         """What is asked by the clock: one batch a model over the windows of all patients, of the first lead only."""

@@ -113,11 +113,6 @@ def ruled_out(answer: Answer, labels: Sequence[str], label: str) -> Answer:
     return Answer(labels[best], shares[best], shares, unsure=True)
 
 
-def stacked(windows: Sequence[Inputs]) -> Inputs:
-    """The inputs of several windows, at least one, as a batch."""
-    return {name: np.stack([window[name] for window in windows]) for name in windows[0]}
-
-
 @dataclass(frozen=True, slots=True)
 class Models:
     """The models an engine asks, by task. Without one, the agent goes on with less, and says so."""

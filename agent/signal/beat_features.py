@@ -11,24 +11,45 @@ definition not late; the beat after each of its pauses is.
 
 Everything is causal: a beat's features depend on samples that have arrived, and on beats that are known, at the instant
 at which it is classified (see agent.signal.pending).
+
+The beats of many people are taken at once. No row's arithmetic depends on the others, so that a person's features have
+the same bits in any company.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from agent.signal.beat_surroundings import SurroundingsState, irregularity, p_clusters, waits
+from agent.signal.beat_intervals import Q90, SLOW, Intervals, intervals
+from agent.signal.beat_memory import (
+    CORE,
+    FADE,
+    FULL_BEATS,
+    LATE,
+    NO_BEAT,
+    P_WAVE,
+    QRS_SHAPE,
+    RR_RATIO,
+    SIZE,
+    TEMPLATE_BEATS,
+    WEIGHT,
+    WINDOW,
+    FeatureState,
+    Stack,
+    put_back,
+    stack,
+)
+from agent.signal.beat_surroundings import irregularity, p_clusters, waits
 from agent.signal.filters import MORPHOLOGY_DELAY
-from agent.signal.likeness import centred, compare, similarity, upper_median
-from agent.signal.pending import DECIDE_SAMPLES, FOLLOWER_SAMPLES, DueBeat
+from agent.signal.likeness import Float32, Float64, at_125_hz, compare, dots, logarithms, row_sums, similarity
+from agent.signal.pending import DECIDE_SAMPLES, DueBeat
 from models.vocabulary import BEAT_CONTEXT
 
-Float32 = npt.NDArray[np.float32]
-Float64 = npt.NDArray[np.float64]
+Places = npt.NDArray[np.int64]
 
 RATE_HZ = 250.0
 """Rate of the morphology path."""
@@ -44,80 +65,64 @@ WINDOW_SAMPLES = 250
 PREPARE = ("median_baseline", "decimate_2", "scale_normal_qrs", "difference_to_normal", "asinh_compress")
 """What is done to a window, in order: a pack's manifest must name the same."""
 CONTEXT = BEAT_CONTEXT
-SIGNAL_SHAPE = (2, WINDOW_SAMPLES // 2)
+SIGNAL_SHAPE = (2, WINDOW)
 """Channels (beat, difference to normal) and samples at 125 Hz of the signal input."""
 
-CLUSTERS = 6
 _R = BEFORE_SAMPLES // 2  # index of R at 125 Hz
-_CORE = slice(_R - 14, _R + 22)  # QRS: 112 ms before R to 176 ms after
-_P = slice(_R - 32, _R - 8)  # 256 to 64 ms before R
+_CORE = slice(_R - 14, _R - 14 + CORE)  # QRS: 112 ms before R to 176 ms after
+_P = slice(_R - 32, _R - 32 + P_WAVE)  # 256 to 64 ms before R
 _T = slice(_R + 22, _R + 60)  # 176 to 480 ms after R
+_T_WAVE = _T.stop - _T.start
+_BEFORE = np.arange(_P.stop)
 _SHIFTS = (-2, -1, 0, 1, 2)  # ± 16 ms of detection jitter is aligned away
+_UNSHIFTED = 2
 _SHIFTED_CORES = np.array([np.arange(_CORE.start + s, _CORE.stop + s) for s in _SHIFTS])
-_SHIFTED_WINDOWS = np.array([np.clip(np.arange(WINDOW_SAMPLES // 2) + s, 0, WINDOW_SAMPLES // 2 - 1) for s in _SHIFTS])
+_SHIFTED_WINDOWS = np.array([np.clip(np.arange(WINDOW) + s, 0, WINDOW - 1) for s in _SHIFTS])
 
-_FOLLOWER = 2 * (_CORE.stop + _SHIFTS[-1])
+_FOLLOWER = np.arange(2 * (_CORE.stop + _SHIFTS[-1]))
 """Samples at 250 Hz of a follower, from BEFORE_SAMPLES before its R peak, that hold its P wave and its QRS."""
+_BEAT, _NORMAL, _UNDER_T, _NEXT = range(4)
+"""Whose P regions are compared: the beat's, the normal one's, the beat's without the T wave before it, the next's."""
 
-_QUANTILES = np.array([0.10, 0.25, 0.50, 0.75, 0.90])
-_SLOW_STEP = 0.006  # log RR a beat: a lasting change of rate is learnt in some minutes, a run of ectopy is not
-_MEAN_BEATS = np.array([128.0, 512.0, 2048.0])  # the longest outlasts a supraventricular tachycardia of many minutes
 _SAME_CLUSTER = 0.80
-_MEMORY_BEATS = 600.0
-_TEMPLATE_BEATS = 32.0
-_MAX_RR_S = 3.0  # past this, a beat was missed or the heart stood still: it says nothing about prematurity
 _MIN_AMPLITUDE_MV = 0.05
-_RR_LENGTH = 33
-_HISTORY_LENGTH = 4
+_LEAST = np.array([1e-3, 1e-3, 1e-4])  # of amplitude, width and slope, where their ratio is taken
+_LATE_MARGIN = 0.35
 _LIMIT = 4.0
-_sum = np.add.reduce  # np.sum and np.mean cost more in calls than in additions on arrays this small
 _P_DIFFERENCE = CONTEXT.index("p_difference")
 _REMEMBERED = [CONTEXT.index(name) for name in CONTEXT if f"{name}_prev1" in CONTEXT]
 
 
-def _float32(*shape: int) -> Float32:
-    return np.zeros(shape, dtype=np.float32)
+@dataclass(frozen=True, slots=True)
+class _Beats:
+    """What is seen of each beat, beside what is known of its person. Samples at 125 Hz, mV; shapes as in `counts`."""
 
-
-@dataclass(slots=True)
-class FeatureState:
-    """One person's memory: about 6 kB, plain arrays and numbers, so it can be pickled into a snapshot."""
-
-    beats: int = 0
-    last_r: int | None = None
-    """R peak of the last beat, samples of the run."""
-    last_core: Float32 = field(default_factory=lambda: _float32(_CORE.stop - _CORE.start))
-    last_cluster: int = 0
-    rr_known: int = 0
-    """RR intervals seen so far."""
-    rr_quantiles: Float64 = field(default_factory=lambda: np.zeros(len(_QUANTILES)))
-    """Slow quantiles of log RR (s)."""
-    rr_log: Float64 = field(default_factory=lambda: np.zeros(_RR_LENGTH))
-    """Recent log RR, newest last."""
-    rr_means: Float64 = field(default_factory=lambda: np.zeros(len(_MEAN_BEATS)))
-    """Means of log RR that fade over minutes, a quarter of an hour, an hour."""
-    fast_run: int = 0
-    """Beats since the last one that was not early by the longest mean."""
-    fast_run_onset: float = 0.0
-    """Log of the run's first interval over the median before it: a leap begins a tachycardia, a slope does not."""
-    p_unsteadiness: float = 0.0
-    """Mean of the P region's difference to normal over some thirty beats: without P waves it never settles."""
-    cores: Float32 = field(default_factory=lambda: _float32(CLUSTERS, _CORE.stop - _CORE.start))
-    """Mean QRS of each cluster, mV."""
-    full: Float32 = field(default_factory=lambda: _float32(CLUSTERS, WINDOW_SAMPLES // 2))
-    """Mean window of each cluster's late beats, mV."""
-    full_beats: Float64 = field(default_factory=lambda: np.zeros(CLUSTERS))
-    weight: Float64 = field(default_factory=lambda: np.zeros(CLUSTERS))
-    """Beats of each cluster, fading over ten minutes."""
-    late: Float64 = field(default_factory=lambda: np.zeros(CLUSTERS))
-    """Late beats of each cluster, fading likewise."""
-    rr_ratio: Float64 = field(default_factory=lambda: np.zeros(CLUSTERS))
-    """Mean log of RR over the slow median, per cluster."""
-    shape: Float64 = field(default_factory=lambda: np.ones((CLUSTERS, 3)))
-    """Per cluster, of its late beats: mean QRS amplitude (mV), equivalent width (samples), slope (mV/sample)."""
-    around: SurroundingsState = field(default_factory=SurroundingsState)
-    history: Float64 = field(default_factory=lambda: np.zeros((4, _HISTORY_LENGTH)))
-    """QRS similarity to normal, P correlation, P and T difference of the last beats, newest first."""
+    x: Float32
+    """(n, 125): the beat without its baseline."""
+    cores: Float32
+    """(n, shifts, 36): its QRS, cut at each shift."""
+    cluster: Places
+    """The cluster its QRS belongs to."""
+    shift: Places
+    """The shift at which it fits that cluster best."""
+    similarity: Float64
+    """(n, 2): of its QRS to those of the normal cluster and its own."""
+    own: Float64
+    """(n, 7): what is counted of its cluster."""
+    usual: Float64
+    """(n, 7): what is counted of the normal cluster."""
+    shape: Float64
+    """(n, 3): its amplitude, width and slope."""
+    amplitude: Float64
+    """That of the normal QRS, against which all is measured."""
+    is_normal: npt.NDArray[np.bool_]
+    """Whether it belongs to the normal cluster."""
+    aligned: Float32
+    """(n, 125): the beat, shifted onto the normal one."""
+    reference: Float32
+    """(n, 125): the normal beat."""
+    without_t: Float32
+    """(n, 54): from the window's start to the QRS, without the T wave of the beat before."""
 
 
 class BeatFeatures:
@@ -128,267 +133,277 @@ class BeatFeatures:
 
     def gap(self, state: FeatureState) -> None:
         """Forget when the last beat was: samples are missing, so the next RR interval is not known."""
-        state.last_r = None
+        state.record["last_r"] = NO_BEAT
 
-    def push(self, state: FeatureState, window: Float32, due: DueBeat) -> tuple[Float32, Float32]:
-        """Features of the next confirmed beat; updates `state`.
+    def push(
+        self, states: Sequence[FeatureState], windows: Float32, dues: Sequence[DueBeat]
+    ) -> tuple[Float32, Float32]:
+        """Features of the next confirmed beat of each of several people, at least one; updates their `states`.
 
-        `window`: (BEFORE_SAMPLES + AFTER_SAMPLES,) float32, mV: the morphology path around R, which is at index
-        BEFORE_SAMPLES; `due`: the beat, later than the one before, and what is known to follow it.
-        Returns signal (2, 125) float32 at 125 Hz, and context (len(CONTEXT),) float32, within ± 4.
-        Raises ValueError on a window of another shape or with non-finite values, and on a beat out of order.
+        `states`: no two the same; `windows` (n, BEFORE_SAMPLES + AFTER_SAMPLES) float32, mV: the morphology path around
+        each R, which is at index BEFORE_SAMPLES; `dues`: the beats, each later than the one before, and what is known
+        to follow it.
+        Returns signal (n, 2, 125) float32 at 125 Hz, and context (n, len(CONTEXT)) float32, within ± 4.
+        Raises ValueError on windows of another shape or with non-finite values, and on a beat out of order; no state
+        has changed then.
         """
-        if window.shape != (BEFORE_SAMPLES + AFTER_SAMPLES,):
-            raise ValueError(f"beat window has shape {window.shape}, expected ({BEFORE_SAMPLES + AFTER_SAMPLES},)")
-        x = np.float32(0.5) * (window[0:WINDOW_SAMPLES:2] + window[1:WINDOW_SAMPLES:2])
-        x -= np.partition(x, _R)[_R]
-        if not math.isfinite(float(_sum(window))):
+        if windows.shape != (expected := (len(states), BEFORE_SAMPLES + AFTER_SAMPLES)):
+            raise ValueError(f"beat windows have shape {windows.shape}, expected {expected}")
+        if not np.isfinite(row_sums(windows, axis=1)).all():
             raise ValueError("beat window holds a value that is not a finite number")
-        last_r = state.last_r
-        rr, log_rr = self._interval(state, due.r_index)
-
-        cores = x[_SHIFTED_CORES]
-        likeness = similarity(cores, state.cores)
-        best_shift = likeness.argmax(axis=0)
-        by_cluster = likeness.max(axis=0)
-        cluster = self._assign(state, by_cluster, cores[2])
-        if state.beats == 0:
-            by_cluster[cluster], best_shift[cluster] = 1.0, 2
-        normal = int(state.late.argmax())
-
-        without_t = x.copy()
-        if last_r is not None and (apart := (due.r_index - last_r) // 2) < len(x):
-            without_t[: len(x) - apart] -= state.full[state.last_cluster, apart:]
-
-        shape = _qrs_shape(x)
-        if state.full_beats[cluster] == 0:
-            state.full[cluster] = x[_SHIFTED_WINDOWS[best_shift[cluster]]]
-            state.shape[cluster] = shape
-        if state.full_beats[normal] == 0:
-            normal = cluster  # nothing late has been seen yet
-        aligned = x[_SHIFTED_WINDOWS[best_shift[normal]]]
-        reference = state.full[normal]
-        image = np.stack((aligned, aligned - reference))
-        image *= 4.0 / _amplitude(state, normal)
-        np.arcsinh(image, out=image)
-
-        p_normal = centred(reference[_P])
-        context = [
-            *rr,
-            *self._shape_context(state, aligned, shape, (cluster, normal), by_cluster, p_normal),
-            *self._around_context(state, x, without_t, normal, p_normal),
-            *self._followers_context(state, window, due, x, normal, p_normal),
-            *state.history.ravel().tolist(),
-        ]
-        self._remember(state, x, shape, (cluster, int(best_shift[cluster])), log_rr)
-        state.p_unsteadiness += max(1.0 / (state.beats + 1), 1.0 / 32.0) * (
-            min(context[_P_DIFFERENCE], _LIMIT) - state.p_unsteadiness
+        people = stack(states)
+        r = np.array([due.r_index for due in dues])
+        apart = r - people["last_r"]
+        rhythm = intervals(people, r)
+        beats = _seen(people, windows, apart)
+        following = _following(windows, r, dues)
+        p_waves, p = _p_waves(beats, following)
+        context = np.concatenate(
+            (
+                rhythm.features,
+                _shape_context(people, beats, p),
+                _around_context(people, beats, p_waves, p),
+                _followers_context(people, dues, beats, following, p, rhythm.median8),
+                people["history"].reshape(len(states), -1),
+            ),
+            axis=1,
         )
-        state.history[:, 1:] = state.history[:, :-1]
-        state.history[:, 0] = [context[at] for at in _REMEMBERED]
-        state.last_r = due.r_index
-        state.last_core = cores[2]
-        state.last_cluster = cluster
-        state.beats += 1
-        return image, np.minimum(np.maximum(np.array(context, dtype=np.float32), -_LIMIT), _LIMIT)
-
-    def _interval(self, state: FeatureState, r_index: int) -> tuple[list[float], float | None]:
-        """RR features of this beat (as far as rhythm is known) and its log RR; updates the RR memory."""
-        if state.last_r is not None and r_index <= state.last_r:
-            raise ValueError(f"beat at sample {r_index} is not later than the one before, at {state.last_r}")
-        rr_s = (r_index - state.last_r) / RATE_HZ if state.last_r is not None else 0.0
-        if state.last_r is None or rr_s > _MAX_RR_S:
-            return self._interval_features(state, None), None
-        log_rr = math.log(rr_s)
-        if state.rr_known == 0:
-            state.rr_log[:] = log_rr
-            state.rr_quantiles[:] = log_rr
-            state.rr_means[:] = log_rr
-        state.rr_log[:-1] = state.rr_log[1:]
-        state.rr_log[-1] = log_rr
-        state.rr_known += 1
-        if log_rr >= state.rr_means[2] - 0.12:
-            state.fast_run, state.fast_run_onset = 0, 0.0
-        else:
-            if state.fast_run == 0:
-                state.fast_run_onset = log_rr - upper_median(state.rr_log[-9:-1])
-            state.fast_run += 1
-        features = self._interval_features(state, log_rr)
-        step = max(_SLOW_STEP, 0.2 / state.rr_known)
-        state.rr_quantiles += step * (_QUANTILES - (log_rr < state.rr_quantiles))
-        state.rr_means += np.maximum(1.0 / state.rr_known, 1.0 / _MEAN_BEATS) * (log_rr - state.rr_means)
-        return features, log_rr
-
-    @staticmethod
-    def _interval_features(state: FeatureState, log_rr: float | None) -> list[float]:
-        ring = state.rr_log
-        quantiles = state.rr_quantiles.tolist()
-        slow = quantiles[2]
-        median8, median32 = upper_median(ring[-9:-1]), upper_median(ring[:-1])
-        steps = np.abs(ring[1:] - ring[:-1])
-        last = ring[-7:].tolist()
-        now = slow if log_rr is None else log_rr
-        return [
-            3.0 * (now + 0.22) if state.rr_known else 0.0,  # 0.8 s is nought
-            4.0 * (now - median8),
-            4.0 * (now - median32),
-            *(4.0 * (now - q) for q in quantiles),
-            *(4.0 * (previous - slow) for previous in last[-2::-1]),
-            4.0 * (quantiles[4] - quantiles[0]),
-            float(_sum(steps[-8:])),
-            0.25 * float(_sum(steps)),
-            4.0 * (median8 - slow),
-            np.count_nonzero(ring[:-1] < slow - 0.12) / 16.0,
-            *(4.0 * (now - mean) for mean in state.rr_means.tolist()),
-            0.5 * math.log2(1.0 + state.fast_run),
-            4.0 * state.fast_run_onset,
-        ]
-
-    @staticmethod
-    def _assign(state: FeatureState, by_cluster: Float64, core: Float32) -> int:
-        """The cluster this QRS belongs to; a new one in the least used place when it is like none."""
-        cluster = int(by_cluster.argmax())
-        if state.beats and by_cluster[cluster] >= _SAME_CLUSTER:
-            return cluster
-        claim = state.weight.copy()
-        if state.beats:
-            claim[int(state.late.argmax())] = math.inf  # the normal is never given up for one odd beat
-        cluster = int(claim.argmin())
-        state.cores[cluster] = core
-        state.full_beats[cluster] = state.weight[cluster] = state.late[cluster] = state.rr_ratio[cluster] = 0.0
-        return cluster
-
-    @staticmethod
-    def _shape_context(
-        state: FeatureState,
-        x: Float32,
-        shape: tuple[float, float, float],
-        clusters: tuple[int, int],
-        by_cluster: Float64,
-        p_normal: Float32,
-    ) -> list[float]:
-        cluster, normal = clusters
-        reference = state.full[normal]
-        amplitude = _amplitude(state, normal)
-        total = float(state.weight.sum()) + 1e-9
-        size, width, slope = shape
-        normal_size, normal_width, normal_slope = state.shape[normal].tolist()
-        t, t_normal = x[_T], reference[_T]
-        p_correlation, p_difference, p_energy, p_energy_normal = compare(centred(x[_P]), p_normal)
-        t_correlation, t_difference, _, _ = compare(t, t_normal)
-        bends = x[2:] - 2.0 * x[1:-1] + x[:-2]
-        own = float(state.weight[cluster])
-        return [
-            3.0 * float(by_cluster[normal]),
-            3.0 * float(by_cluster[cluster]),
-            3.0 * own / total,
-            3.0 * float(state.late[cluster]) / own if own else 1.5,
-            4.0 * float(state.rr_ratio[cluster]),
-            2.0 if cluster == normal else -2.0,
-            3.0 * float(state.weight[normal]) / total,
-            2.0 * math.log(max(size, 1e-3) / max(normal_size, 1e-3)),
-            4.0 * math.log(width / 8.0),
-            4.0 * math.log(width / normal_width),
-            3.0 * float(x[_CORE].max()) / max(size, 1e-3),
-            2.0 * math.log(max(slope, 1e-4) / max(normal_slope, 1e-4)),
-            2.0 * p_correlation,
-            20.0 * p_difference / amplitude,
-            20.0 * p_energy / amplitude,
-            20.0 * p_energy_normal / amplitude,
-            2.0 * state.p_unsteadiness,
-            2.0 * t_correlation,
-            10.0 * t_difference / amplitude,
-            20.0 * math.sqrt(float(bends @ bends) / len(bends)) / amplitude,
-            min(state.beats, 32) / 16.0,
-        ]
-
-    @staticmethod
-    def _around_context(
-        state: FeatureState, x: Float32, without_t: Float32, normal: int, p_normal: Float32
-    ) -> list[float]:
-        """Irregularity, and the P region without the T wave before it; updates the memory of P waves."""
-        amplitude = _amplitude(state, normal)
-        ring = state.rr_log
-        p = centred(without_t[_P])
-        correlation, difference, energy, _ = compare(p, p_normal)
-        before = without_t[: _P.stop]
-        core = x[_CORE]
-        like_last = 2.0 * float(core @ state.last_core)
-        like_last /= float(core @ core) + float(state.last_core @ state.last_core) + 1e-6
-        slow, q90 = float(state.rr_quantiles[2]), float(state.rr_quantiles[4])
-        log_ratio = float(ring[-1]) - slow
-        return [
-            *irregularity(state.around, ring),
-            2.0 * correlation,
-            20.0 * difference / amplitude,
-            20.0 * energy / amplitude,
-            10.0 * math.sqrt(float(before @ before) / len(before)) / amplitude,
-            3.0 * like_last,
-            4.0 * float(ring[-1] - ring[-3]),
-            *p_clusters(state.around, p, p_normal, log_ratio, log_ratio >= max(0.0, q90 - slow - 0.35)),
-        ]
-
-    @staticmethod
-    def _followers_context(
-        state: FeatureState, window: Float32, due: DueBeat, x: Float32, normal: int, p_normal: Float32
-    ) -> list[float]:
-        """The intervals after this beat, and how the next one looks beside the normal and beside this one."""
-        ring = state.rr_log
-        logs = float(ring[-1]), float(state.rr_quantiles[2]), upper_median(ring[-9:-1])
-        post_s = tuple(
-            (later - earlier) / RATE_HZ
-            for earlier, later in zip((due.r_index, *due.followers), due.followers, strict=False)
-        )
-        intervals = waits(post_s, (DECIDE_SAMPLES - FOLLOWER_SAMPLES) / RATE_HZ, logs)
-        if not due.followers:
-            return [*intervals, 0.0, 0.0, 0.0, 0.0]
-        at = due.followers[0] - due.r_index
-        y = np.float32(0.5) * (window[at : at + _FOLLOWER : 2] + window[at + 1 : at + _FOLLOWER : 2])
-        y -= np.partition(y, len(y) // 2)[len(y) // 2]
-        reference = state.full[normal]
-        likeness = similarity(y[_SHIFTED_CORES], np.stack((reference[_CORE], x[_CORE])))
-        correlation, difference, _, _ = compare(centred(y[_P]), p_normal)
-        return [
-            *intervals,
-            3.0 * float(likeness[:, 0].max()),
-            3.0 * float(likeness[:, 1].max()),
-            2.0 * correlation,
-            20.0 * difference / _amplitude(state, normal),
-        ]
-
-    @staticmethod
-    def _remember(
-        state: FeatureState, x: Float32, shape: tuple[float, float, float], place: tuple[int, int], log_rr: float | None
-    ) -> None:
-        """Let the beat shape its cluster, and, if it came late, its cluster's full template."""
-        cluster, shift = place
-        slow = float(state.rr_quantiles[2])
-        late = log_rr is not None and log_rr >= max(slow, float(state.rr_quantiles[4]) - 0.35)
-        fade = 1.0 - 1.0 / _MEMORY_BEATS
-        state.weight *= fade
-        state.late *= fade
-        state.weight[cluster] += 1.0
-        rate = max(1.0 / state.weight[cluster], 1.0 / _TEMPLATE_BEATS)
-        state.cores[cluster] += np.float32(rate) * (x[_SHIFTED_CORES[shift]] - state.cores[cluster])
-        if log_rr is not None:
-            state.rr_ratio[cluster] += rate * (log_rr - slow - state.rr_ratio[cluster])
-        if not late:
-            return
-        state.late[cluster] += 1.0
-        state.full_beats[cluster] += 1.0
-        rate = max(1.0 / float(state.full_beats[cluster]), 1.0 / _TEMPLATE_BEATS)
-        state.full[cluster] += np.float32(rate) * (x[_SHIFTED_WINDOWS[shift]] - state.full[cluster])
-        state.shape[cluster] += rate * (np.array(shape) - state.shape[cluster])
+        _remember(people, beats, rhythm)
+        _remember_answers(people, context)
+        people["last_r"] = r
+        people["last_core"] = beats.cores[:, _UNSHIFTED]
+        people["last_cluster"] = beats.cluster
+        people["beats"] += 1
+        put_back(people, states)
+        return _image(beats), np.minimum(np.maximum(context, -_LIMIT), _LIMIT).astype(np.float32)
 
 
-def _amplitude(state: FeatureState, normal: int) -> float:
-    return max(float(state.shape[normal, 0]), _MIN_AMPLITUDE_MV)
+def _seen(people: Stack, windows: Float32, apart: Places) -> _Beats:
+    """`apart`: samples at 250 Hz since the beat before. Opens clusters for beats that are like none."""
+    rows = np.arange(len(people))
+    x = at_125_hz(windows[:, :WINDOW_SAMPLES])
+    cores = x.take(_SHIFTED_CORES, axis=1)
+    by_shift = similarity(cores, people["cores"])
+    shifts, likeness = by_shift.argmax(axis=1), by_shift.max(axis=1)
+    cluster = _assign(people, likeness, shifts, cores[:, _UNSHIFTED])
+    shift = shifts[rows, cluster]
+    without_t = _without_t(people, x, apart // 2)
+    shape = _qrs_shape(cores[:, _UNSHIFTED])
+    counts, full = people["counts"], people["full"]
+    own = counts[rows, cluster]
+    if (first := own[:, FULL_BEATS] == 0.0).any():
+        full[first, cluster[first]] = x[first][np.arange(first.sum())[:, None], _SHIFTED_WINDOWS[shift[first]]]
+        own[first, QRS_SHAPE] = shape[first]
+        counts[rows, cluster] = own
+    normal = counts[:, :, LATE].argmax(axis=1)
+    usual = counts[rows, normal]
+    if (nothing_late := usual[:, FULL_BEATS] == 0.0).any():
+        normal = np.where(nothing_late, cluster, normal)
+        usual = counts[rows, normal]
+    return _Beats(
+        x=x,
+        cores=cores,
+        cluster=cluster,
+        shift=shift,
+        similarity=np.stack((likeness[rows, normal], likeness[rows, cluster]), axis=1),
+        own=own,
+        usual=usual,
+        shape=shape,
+        amplitude=np.maximum(usual[:, SIZE], _MIN_AMPLITUDE_MV),
+        is_normal=cluster == normal,
+        aligned=x[rows[:, None], _SHIFTED_WINDOWS[shifts[rows, normal]]],
+        reference=full[rows, normal],
+        without_t=without_t,
+    )
 
 
-def _qrs_shape(x: Float32) -> tuple[float, float, float]:
-    """Amplitude (mV), equivalent width (samples at 125 Hz) and steepest slope (mV/sample) of the QRS."""
-    core = x[_CORE]
-    high, low = float(core.max()), float(core.min())
-    peak = max(high, -low, 1e-3)
-    width = float(_sum(np.abs(core))) / peak
-    return high - low, max(width, 1.0), float(np.abs(core[1:] - core[:-1]).max())
+def _assign(people: Stack, likeness: Float64, shifts: Places, core: Float32) -> Places:
+    """The cluster each QRS belongs to; a new one in the least used place when it is like none.
+
+    A person's very first beat is given `likeness` and the shift of a perfect fit.
+    """
+    cluster: Places = likeness.argmax(axis=1)
+    begun = people["beats"] > 0
+    known = begun & (likeness.max(axis=1) >= _SAME_CLUSTER)
+    for row in np.flatnonzero(~known).tolist():
+        counts = people["counts"][row]
+        claim = counts[:, WEIGHT].copy()
+        if begun[row]:
+            claim[counts[:, LATE].argmax()] = np.inf  # the normal is never given up for one odd beat
+        place = claim.argmin()
+        people["cores"][row, place] = core[row]
+        counts[place, : FULL_BEATS + 1] = 0.0
+        cluster[row] = place
+        if not begun[row]:
+            likeness[row, place], shifts[row, place] = 1.0, _UNSHIFTED
+    return cluster
+
+
+def _without_t(people: Stack, x: Float32, apart: Places) -> Float32:
+    """What comes before the QRS, less the mean beat of the cluster before, `apart` samples at 125 Hz earlier."""
+    rows = np.arange(len(people))
+    last = people["full"][rows, people["last_cluster"]]
+    at = apart[:, None] + _BEFORE
+    out: Float32 = x[:, : len(_BEFORE)] - np.where(at < WINDOW, last[rows[:, None], np.minimum(at, WINDOW - 1)], 0.0)
+    return out
+
+
+def _qrs_shape(core: Float32) -> Float64:
+    """Amplitude (mV), equivalent width (samples at 125 Hz) and steepest slope (mV/sample) of each QRS."""
+    high, low = core.max(axis=1).astype(np.float64), core.min(axis=1).astype(np.float64)
+    out = np.empty((len(core), 3))
+    out[:, 0] = high - low
+    out[:, 1] = row_sums(np.abs(core), axis=1)
+    out[:, 1] /= np.maximum(np.maximum(high, -low), 1e-3)
+    np.maximum(out[:, 1], 1.0, out=out[:, 1])
+    out[:, 2] = np.abs(core[:, 1:] - core[:, :-1]).max(axis=1)
+    return out
+
+
+def _image(beats: _Beats) -> Float32:
+    """(n, 2, 125): the beat, and its difference to the normal one, in units of the normal QRS, compressed."""
+    image = np.stack((beats.aligned, beats.aligned - beats.reference), axis=1)
+    image *= (4.0 / beats.amplitude).astype(np.float32)[:, None, None]
+    out: Float32 = np.arcsinh(image, out=image)
+    return out
+
+
+def _following(windows: Float32, r: Places, dues: Sequence[DueBeat]) -> Float32:
+    """(n, 86): the next beat at 125 Hz, as far as its QRS; something else where none is known."""
+    at = np.array([due.followers[0] if due.followers else due.r_index for due in dues]) - r
+    at += np.arange(len(windows)) * windows.shape[1]
+    return at_125_hz(windows.reshape(-1).take(at[:, None] + _FOLLOWER))
+
+
+@dataclass(frozen=True, slots=True)
+class _PWaves:
+    """The P regions of _BEAT, _NORMAL, _UNDER_T and _NEXT, each (n, 4)."""
+
+    energy: Float64
+    """Product with itself, mV²."""
+    product: Float64
+    """Product with the normal one, mV²."""
+    correlation: Float64
+    """Twice the correlation with the normal one."""
+    difference: Float64
+    """RMS of the difference to the normal one, 20 times, as a share of the normal QRS."""
+    size: Float64
+    """RMS, likewise."""
+
+
+def _p_waves(beats: _Beats, following: Float32) -> tuple[Float32, _PWaves]:
+    """The P regions (n, 4, 24) without their means, and what they are like."""
+    waves = np.stack((beats.aligned[:, _P], beats.reference[:, _P], beats.without_t[:, _P], following[:, _P]), axis=1)
+    waves -= row_sums(waves, axis=2)[:, :, None] / np.float32(P_WAVE)
+    energy, product = dots(waves, waves), dots(waves, waves[:, _NORMAL : _NORMAL + 1])
+    correlation, difference = compare(energy, energy[:, _NORMAL : _NORMAL + 1], product, P_WAVE)
+    amplitude = beats.amplitude[:, None]
+    size = 20.0 * np.sqrt(energy / P_WAVE) / amplitude
+    return waves, _PWaves(energy, product, 2.0 * correlation, 20.0 * difference / amplitude, size)
+
+
+def _shape_context(people: Stack, beats: _Beats, p: _PWaves) -> Float64:
+    """(n, 21): QRS, P and T of each beat beside the normal ones, and how common its cluster is."""
+    own, usual, amplitude, shape = beats.own, beats.usual, beats.amplitude, beats.shape
+    total = row_sums(people["counts"][:, :, WEIGHT], axis=1) + 1e-9
+    ratios = np.empty((len(people), 4))
+    np.divide(np.maximum(shape, _LEAST), np.maximum(usual[:, QRS_SHAPE], _LEAST), out=ratios[:, :3])
+    np.divide(shape[:, 1], 8.0, out=ratios[:, 3])
+    logs = logarithms(ratios)
+    aligned, t, t_normal = beats.aligned, beats.aligned[:, _T], beats.reference[:, _T]
+    t_correlation, t_difference = compare(dots(t, t), dots(t_normal, t_normal), dots(t, t_normal), _T_WAVE)
+    bends = aligned[:, 2:] - 2.0 * aligned[:, 1:-1] + aligned[:, :-2]
+    out = np.empty((len(people), 21))
+    out[:, :2] = 3.0 * beats.similarity
+    out[:, 2] = 3.0 * own[:, WEIGHT] / total
+    out[:, 3] = 1.5
+    np.divide(3.0 * own[:, LATE], own[:, WEIGHT], out=out[:, 3], where=own[:, WEIGHT] > 0.0)
+    out[:, 4] = 4.0 * own[:, RR_RATIO]
+    out[:, 5] = np.where(beats.is_normal, 2.0, -2.0)
+    out[:, 6] = 3.0 * usual[:, WEIGHT] / total
+    out[:, 7] = 2.0 * logs[:, 0]
+    out[:, 8] = 4.0 * logs[:, 3]
+    out[:, 9] = 4.0 * logs[:, 1]
+    out[:, 10] = 3.0 * aligned[:, _CORE].max(axis=1).astype(np.float64) / np.maximum(shape[:, 0], 1e-3)
+    out[:, 11] = 2.0 * logs[:, 2]
+    out[:, 12] = p.correlation[:, _BEAT]
+    out[:, 13] = p.difference[:, _BEAT]
+    out[:, 14:16] = p.size[:, : _NORMAL + 1]
+    out[:, 16] = 2.0 * people["p_unsteadiness"]
+    out[:, 17] = 2.0 * t_correlation
+    out[:, 18] = 10.0 * t_difference / amplitude
+    out[:, 19] = 20.0 * np.sqrt(dots(bends, bends) / bends.shape[1]) / amplitude
+    out[:, 20] = np.minimum(people["beats"], 32) / 16.0
+    return out
+
+
+def _around_context(people: Stack, beats: _Beats, p_waves: Float32, p: _PWaves) -> Float64:
+    """(n, 20): irregularity, and the P region without the T wave before it; updates the memory of P waves."""
+    ring, quantiles = people["rr_log"], people["rr_quantiles"]
+    core, last, before = beats.cores[:, _UNSHIFTED], people["last_core"], beats.without_t
+    like_last = 2.0 * dots(core, last) / (dots(core, core) + dots(last, last) + 1e-6)
+    energy, product = p.energy[:, _UNDER_T], p.product[:, _UNDER_T]
+    log_ratio = ring[:, -1] - quantiles[:, SLOW]
+    late = log_ratio >= np.maximum(0.0, quantiles[:, Q90] - quantiles[:, SLOW] - _LATE_MARGIN)
+    out = np.empty((len(people), 20))
+    out[:, :8] = irregularity(people)
+    out[:, 8] = p.correlation[:, _UNDER_T]
+    out[:, 9] = p.difference[:, _UNDER_T]
+    out[:, 10] = p.size[:, _UNDER_T]
+    out[:, 11] = 10.0 * np.sqrt(dots(before, before) / len(_BEFORE)) / beats.amplitude
+    out[:, 12] = 3.0 * like_last
+    out[:, 13] = 4.0 * (ring[:, -1] - ring[:, -3])
+    out[:, 14:19] = p_clusters(people, p_waves[:, _UNDER_T], energy, log_ratio, late)
+    out[:, 19] = 2.0 * (2.0 * product / (energy + p.energy[:, _NORMAL] + 1e-6))
+    return out
+
+
+def _followers_context(
+    people: Stack, dues: Sequence[DueBeat], beats: _Beats, following: Float32, p: _PWaves, median8: Float64
+) -> Float64:
+    """(n, 11): the intervals after each beat, and how the next looks beside the normal and beside this one."""
+    out = np.empty((len(people), 11))
+    out[:, :7] = waits(dues, people["rr_log"][:, -1], people["rr_quantiles"][:, SLOW], median8)
+    templates = np.stack((beats.reference[:, _CORE], beats.cores[:, _UNSHIFTED]), axis=1)
+    out[:, 7:9] = 3.0 * similarity(following.take(_SHIFTED_CORES, axis=1), templates).max(axis=1)
+    out[:, 9] = p.correlation[:, _NEXT]
+    out[:, 10] = p.difference[:, _NEXT]
+    out[[not due.followers for due in dues], 7:] = 0.0
+    return out
+
+
+def _remember(people: Stack, beats: _Beats, rhythm: Intervals) -> None:
+    """Let each beat shape its cluster, and, if it came late, its cluster's full template."""
+    rows, cluster, shift, own = np.arange(len(people)), beats.cluster, beats.shift, beats.own
+    slow, q90 = people["rr_quantiles"][:, SLOW], people["rr_quantiles"][:, Q90]
+    late = rhythm.known & (rhythm.log_rr >= np.maximum(slow, q90 - _LATE_MARGIN))
+    counts, cores, full = people["counts"], people["cores"], people["full"]
+    counts[:, :, : LATE + 1] *= FADE
+    own[:, : LATE + 1] *= FADE
+    own[:, WEIGHT] += 1.0
+    rate = np.maximum(1.0 / own[:, WEIGHT], 1.0 / TEMPLATE_BEATS)
+    mean = cores[rows, cluster]
+    cores[rows, cluster] = mean + rate.astype(np.float32)[:, None] * (beats.cores[rows, shift] - mean)
+    ratio = own[:, RR_RATIO]
+    np.add(ratio, rate * (rhythm.log_rr - slow - ratio), out=ratio, where=rhythm.known)
+    if late.any():
+        own[:, LATE] += late
+        own[:, FULL_BEATS] += late
+        which = np.flatnonzero(late)
+        place, counted = cluster[which], own[which]
+        rate = np.maximum(1.0 / counted[:, FULL_BEATS], 1.0 / TEMPLATE_BEATS)[:, None]
+        mean = full[which, place]
+        seen = beats.x[which[:, None], _SHIFTED_WINDOWS[shift[which]]]
+        full[which, place] = mean + rate.astype(np.float32) * (seen - mean)
+        counted[:, QRS_SHAPE] += rate * (beats.shape[which] - counted[:, QRS_SHAPE])
+        own[which] = counted
+    counts[rows, cluster] = own
+
+
+def _remember_answers(people: Stack, context: Float64) -> None:
+    """What later beats are shown of this one."""
+    unsteadiness, history = people["p_unsteadiness"], people["history"]
+    rate = np.maximum(1.0 / (people["beats"] + 1), 1.0 / 32.0)
+    unsteadiness += rate * (np.minimum(context[:, _P_DIFFERENCE], _LIMIT) - unsteadiness)
+    history[:, :, 1:] = history[:, :, :-1]
+    history[:, :, 0] = context.take(_REMEMBERED, axis=1)

@@ -9,132 +9,124 @@ Three views that the beat alone does not give, as scalars of the classifier's co
 - Followers: the beats after this one that are known when it is classified, or that there is none yet. A ventricular
   beat is mostly followed by a pause that makes up for it, a supraventricular one by a shorter pause (the sinus node
   is reset), a beat in fibrillation by anything.
+
+Rows are people, each with one beat.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from agent.signal.likeness import upper_median
+from agent.signal.beat_memory import (
+    FADE,
+    LATE,
+    RR_LENGTH,
+    RR_RATIO,
+    STEP_QUANTILES,
+    TEMPLATE_BEATS,
+    WEIGHT,
+    Stack,
+)
+from agent.signal.likeness import Float32, Float64, logarithms, row_sums, upper_medians
+from agent.signal.pending import DECIDE_SAMPLES, FOLLOWER_SAMPLES, DueBeat
+from agent.signal.resample import ANALYSIS_RATE_HZ
 
-Float32 = npt.NDArray[np.float32]
-Float64 = npt.NDArray[np.float64]
-
-CLUSTERS = 4
-_P_SAMPLES = 24
 _SAME_P = 0.5
-_MEMORY_BEATS = 600.0
-_TEMPLATE_BEATS = 32.0
-_QUANTILES = np.array([0.25, 0.50, 0.75])
 _RECENT = 28
-_sum = np.add.reduce
+_LAGS = np.array([np.arange(RR_LENGTH - _RECENT, RR_LENGTH) - lag for lag in (1, 2, 3, 4)])
+_STEP_SCALE = np.array([12.0, 12.0, 12.0, 16.0, 12.0, 12.0, 12.0, 16.0])
+_WAIT_SCALE = np.array([1.0, 4.0, 4.0, 4.0, 4.0, 1.0, 4.0])
 
 
-@dataclass(slots=True)
-class SurroundingsState:
-    """One person's memory of P waves and of how steps from interval to interval are spread."""
-
-    step_quantiles: Float64 = field(default_factory=lambda: np.zeros(len(_QUANTILES)))
-    """Slow quantiles of |log RR - log RR before|."""
-    steps_known: int = 0
-    p_waves: Float32 = field(default_factory=lambda: np.zeros((CLUSTERS, _P_SAMPLES), dtype=np.float32))
-    """Mean P region of each cluster, mV, without its mean."""
-    weight: Float64 = field(default_factory=lambda: np.zeros(CLUSTERS))
-    """Beats of each cluster, fading over ten minutes."""
-    late: Float64 = field(default_factory=lambda: np.zeros(CLUSTERS))
-    """Late beats of each cluster, fading likewise."""
-    rr_ratio: Float64 = field(default_factory=lambda: np.zeros(CLUSTERS))
-    """Mean log of RR over the slow median, per cluster."""
-
-
-def irregularity(state: SurroundingsState, ring: Float64) -> list[float]:
-    """Medians of steps between intervals; `ring` (33,): recent log RR, newest last. Updates the slow quantiles."""
-    now = ring[-_RECENT:]
-    lags = np.empty((4, _RECENT))
-    for lag in range(4):
-        np.subtract(now, ring[-_RECENT - lag - 1 : -lag - 1], out=lags[lag])
-    np.abs(lags, out=lags)
-    last_step = float(lags[0, -1])
-    recent = lags[:, -8:].copy()
-    recent.sort(axis=1)
-    median16 = upper_median(lags[0, -16:])
-    lags.sort(axis=1)
-    medians8, medians28 = recent[:, 4].tolist(), lags[:, 14].tolist()
-    state.steps_known += 1
-    size = max(0.001, 0.02 / state.steps_known)
-    state.step_quantiles += size * (_QUANTILES - (last_step < state.step_quantiles))
-    q25, q50, q75 = state.step_quantiles.tolist()
-    return [
-        12.0 * medians8[0],
-        12.0 * median16,
-        12.0 * medians28[0],
-        16.0 * min(medians28),
-        12.0 * q25,
-        12.0 * q50,
-        12.0 * q75,
-        16.0 * min(medians8),
-    ]
-
-
-def p_clusters(state: SurroundingsState, p: Float32, p_normal: Float32, log_ratio: float, late: bool) -> list[float]:
-    """Which of the person's P waves this one is like; updates the clusters.
-
-    `p`, `p_normal`: (24,) mV without their means, of this beat and of the normal one; `log_ratio`: log of RR over the
-    slow median; `late`: whether the beat came late, as beat_features has it.
-    """
-    energy = float(p @ p)
-    against = 2.0 * (state.p_waves @ p) / (_sum(state.p_waves * state.p_waves, axis=1) + np.float32(energy + 1e-6))
-    against[state.weight == 0.0] = -1.0
-    to_normal = 2.0 * float(p @ p_normal) / (energy + float(p_normal @ p_normal) + 1e-6)
-    place = int(against.argmax())
-    best = float(against[place])
-    if best < _SAME_P:
-        out = [3.0 * best, 0.0, 0.0, 1.5, 0.0, 2.0 * to_normal]
-        place = int(state.weight.argmin())
-        state.p_waves[place] = p
-        state.weight[place] = state.late[place] = state.rr_ratio[place] = 0.0
-    else:
-        own = float(state.weight[place])
-        out = [
-            3.0 * best,
-            3.0 * own / float(_sum(state.weight)),
-            4.0 * float(state.rr_ratio[place]),
-            3.0 * float(state.late[place]) / own,
-            2.0 if int(state.late.argmax()) == place else -2.0,
-            2.0 * to_normal,
-        ]
-    fade = 1.0 - 1.0 / _MEMORY_BEATS
-    state.weight *= fade
-    state.late *= fade
-    state.weight[place] += 1.0
-    state.late[place] += late
-    rate = max(1.0 / float(state.weight[place]), 1.0 / _TEMPLATE_BEATS)
-    state.p_waves[place] += np.float32(rate) * (p - state.p_waves[place])
-    state.rr_ratio[place] += rate * (log_ratio - state.rr_ratio[place])
+def irregularity(people: Stack) -> Float64:
+    """(n, 8): medians of steps between intervals, and their slow quantiles, which are updated."""
+    ring = people["rr_log"]
+    lags = np.abs(ring[:, None, -_RECENT:] - ring.take(_LAGS, axis=1))
+    newest = lags[:, 0]
+    medians8, medians28 = upper_medians(lags[:, :, -8:]), upper_medians(lags)
+    known, quantiles = people["steps_known"], people["step_quantiles"]
+    known += 1
+    size = np.maximum(0.001, 0.02 / known)[:, None]
+    quantiles += size * (STEP_QUANTILES - (newest[:, -1:] < quantiles))
+    out = np.empty((len(people), 8))
+    out[:, 0] = medians8[:, 0]
+    out[:, 1] = upper_medians(newest[:, -16:])
+    out[:, 2] = medians28[:, 0]
+    out[:, 3] = medians28.min(axis=1)
+    out[:, 4:7] = quantiles
+    out[:, 7] = medians8.min(axis=1)
+    out *= _STEP_SCALE
     return out
 
 
-def waits(post_s: tuple[float, ...], elapsed_s: float, logs: tuple[float, float, float]) -> list[float]:
-    """Intervals after this beat, the first and the second, or how long there has been none.
+def p_clusters(people: Stack, p: Float32, energy: Float64, log_ratio: Float64, late: npt.NDArray[np.bool_]) -> Float64:
+    """(n, 5): which of the person's P waves this one is like; updates the clusters.
 
-    `post_s`: the known intervals, at most two; `elapsed_s`: time after this beat without another; `logs`: log of the
-    interval before it, of the slow median and of the median of eight, s.
+    `p` (n, 24): mV, without their means; `energy`: its product with itself; `log_ratio`: log of RR over the slow
+    median; `late`: whether the beat came late, as beat_features has it.
     """
-    pre, slow, median8 = logs
-    known = bool(post_s)
-    post = math.log(post_s[0] if known else elapsed_s)
-    both = math.log(0.5 * (math.exp(post) + math.exp(pre)))
-    second = 4.0 * (math.log(post_s[1]) - slow) if len(post_s) > 1 else 0.0
-    return [
-        2.0 if known else -2.0,
-        4.0 * (post - slow),
-        4.0 * (post - pre),
-        4.0 * (post - median8),
-        4.0 * (both - median8),
-        2.0 if len(post_s) > 1 else -2.0,
-        second,
-    ]
+    rows = np.arange(len(people))
+    waves, counts = people["p_waves"], people["p_counts"]
+    weights = counts[:, :, WEIGHT]
+    against = 2.0 * (waves @ p[:, :, None])[:, :, 0]
+    against /= row_sums(waves * waves, axis=2) + (energy + 1e-6).astype(np.float32)[:, None]
+    against[weights == 0.0] = -1.0
+    place = against.argmax(axis=1)
+    mine = counts[rows, place]
+    best = against[rows, place].astype(np.float64)
+    known = best >= _SAME_P
+    out = np.zeros((len(people), 5))
+    np.multiply(3.0, best, out=out[:, 0])
+    np.divide(3.0 * mine[:, WEIGHT], row_sums(weights, axis=1), out=out[:, 1], where=known)
+    np.multiply(4.0, mine[:, RR_RATIO], out=out[:, 2], where=known)
+    out[:, 3] = 1.5
+    np.divide(3.0 * mine[:, LATE], mine[:, WEIGHT], out=out[:, 3], where=known)
+    np.copyto(out[:, 4], np.where(counts[:, :, LATE].argmax(axis=1) == place, 2.0, -2.0), where=known)
+    if not known.all():
+        new = np.flatnonzero(~known)
+        place[new] = weights[new].argmin(axis=1)
+        waves[new, place[new]] = p[new]
+        mine[new] = 0.0
+    counts[:, :, : LATE + 1] *= FADE
+    mine[:, : LATE + 1] *= FADE
+    mine[:, WEIGHT] += 1.0
+    mine[:, LATE] += late
+    rate = np.maximum(1.0 / mine[:, WEIGHT], 1.0 / TEMPLATE_BEATS)
+    mine[:, RR_RATIO] += rate * (log_ratio - mine[:, RR_RATIO])
+    counts[rows, place] = mine
+    wave = waves[rows, place]
+    waves[rows, place] = wave + rate.astype(np.float32)[:, None] * (p - wave)
+    return out
+
+
+def waits(dues: Sequence[DueBeat], before: Float64, slow: Float64, median8: Float64) -> Float64:
+    """(n, 7): intervals after each beat, the first and the second, or how long there has been none.
+
+    `before`, `slow`, `median8`: log of the interval before it, of the slow median and of the median of eight, s.
+    """
+    none_yet = DECIDE_SAMPLES - FOLLOWER_SAMPLES
+    samples = [_intervals(due, none_yet) for due in dues]
+    post, second = logarithms(np.array(samples) / ANALYSIS_RATE_HZ).T
+    mean = [0.5 * (math.exp(a) + math.exp(b)) for a, b in zip(post.tolist(), before.tolist(), strict=True)]
+    out = np.empty((len(dues), 7))
+    out[:, 0] = [2.0 if due.followers else -2.0 for due in dues]
+    out[:, 1] = post - slow
+    out[:, 2] = post - before
+    out[:, 3] = post - median8
+    out[:, 4] = logarithms(np.array(mean)) - median8
+    out[:, 5] = [2.0 if len(due.followers) > 1 else -2.0 for due in dues]
+    out[:, 6] = np.where(out[:, 5] > 0.0, second - slow, 0.0)
+    out *= _WAIT_SCALE
+    return out
+
+
+def _intervals(due: DueBeat, none_yet: int) -> tuple[int, int]:
+    """Samples to the next beat and from that to the second; where there is none, another number."""
+    if not due.followers:
+        return none_yet, 1
+    first, *others = due.followers
+    return first - due.r_index, others[0] - first if others else 1

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from agent.signal.beat_features import FeatureState
+from agent.signal.beat_memory import FeatureState
 from agent.signal.beats import BeatMark, QrsState
 from agent.signal.filters import MORPHOLOGY_DELAY, FilterState
 from agent.signal.pending import PendingBeats

@@ -179,11 +179,11 @@ def golden_inputs() -> dict[str, Float32]:
     signals, contexts = [], []
     for r, later in zip(r_peaks.tolist(), r_peaks[1:].tolist(), strict=False):
         due = DueBeat(r, r + DECIDE_SAMPLES, (later,) if later <= r + DECIDE_SAMPLES - FOLLOWER_SAMPLES else ())
-        window = path[r - BEFORE_SAMPLES : r + AFTER_SAMPLES].astype(np.float32)
-        signal, context = features.push(state, window, due)
+        window = path[None, r - BEFORE_SAMPLES : r + AFTER_SAMPLES].astype(np.float32)
+        signal, context = features.push([state], window, [due])
         signals.append(signal)
         contexts.append(context)
-    return {"signal": np.stack(signals), "context": np.stack(contexts)}
+    return {"signal": np.concatenate(signals), "context": np.concatenate(contexts)}
 
 
 def _protocol(trial: Trial) -> str:

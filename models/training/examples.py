@@ -206,7 +206,8 @@ def featurize(beats: list[DueBeat], morphology: Float32, labels: npt.NDArray[np.
     context = np.empty((len(kept), len(CONTEXT)), dtype=np.float32)
     for i, (beat, _) in enumerate(kept):
         at = beat.r_index + MORPHOLOGY_DELAY
-        signal[i], context[i] = features.push(state, morphology[at - BEFORE_SAMPLES : at + AFTER_SAMPLES], beat)
+        window = morphology[None, at - BEFORE_SAMPLES : at + AFTER_SAMPLES]
+        signal[i : i + 1], context[i : i + 1] = features.push([state], window, [beat])
     return Examples(
         signal,
         context,
