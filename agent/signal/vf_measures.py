@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from agent.signal.long_rows import ahead_of
 from agent.signal.row_counts import count, marks
 from models.vocabulary import VF_CONTEXT
 
@@ -217,18 +218,6 @@ def _leakage(d: Float32, size: Float32, half_cycle: Floats) -> Floats:
     early += d[:, _LONGEST_SHIFT:]
     leak: Floats = np.add.reduce(np.abs(early, out=early), axis=1) / np.maximum(total, _TINY)
     return leak
-
-
-def ahead_of(of_two: np.ufunc, x: Float32, ahead: int) -> Float32:
-    """`of_two` of each sample `ahead` and the sample itself, (rows, samples) contiguous; the last `ahead` mean nothing.
-
-    All rows are one long line for it: numpy runs along that three times as fast as along each row.
-    """
-    out = np.empty_like(x)
-    line, of_line = x.reshape(-1), out.reshape(-1)
-    of_two(line[ahead:], line[:-ahead], out=of_line[:-ahead])
-    of_line[-ahead:] = 0.0
-    return out
 
 
 def mean(x: Float32) -> Float32:

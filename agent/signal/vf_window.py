@@ -14,8 +14,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from agent.signal.long_rows import ahead_of
 from agent.signal.resample import ANALYSIS_RATE_HZ
-from agent.signal.vf_measures import CONTEXT, HALF_SECOND, SECOND, Windows, ahead_of, mean, measures
+from agent.signal.vf_measures import CONTEXT, HALF_SECOND, SECOND, Windows, mean, measures
 
 __all__ = [
     "AFTER_S",
