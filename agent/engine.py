@@ -40,12 +40,13 @@ from agent.signal.quality import QualityMark, SignalQuality
 from agent.signal.resample import ANALYSIS_RATE_HZ, Resampler
 from agent.signal.second_opinion import SecondOpinion
 from agent.signal.track import EcgTrack
+from agent.spare import OPINION
 from agent.turns import turns
 from agent.wall_time import WallTime
 from agent.windows import KEPT_SAMPLES, QUESTIONS, SECOND_OPINION, Question
 from firmware_bridge.chunk import NS_PER_S, Chunk, Gap, Stream
 
-SNAPSHOT_FORMAT = 5
+SNAPSHOT_FORMAT = 6
 FIBRILLATES_FROM = 0.7
 """Probability of atrial fibrillation from which early beats are taken for part of it."""
 
@@ -335,7 +336,8 @@ class Engine:
     def _agreement(self, pieces: list[_Piece]) -> dict[tuple[int, int], float | None]:
         """How far the second opinion agrees at the ends of its windows, by piece and sample."""
         model = self._models.qrs
-        asked = _ended(SECOND_OPINION, [piece for piece in pieces if piece.lead is piece.patient]) if model else []
+        doubted = [piece for piece in pieces if piece.lead is piece.patient and OPINION not in piece.patient.undone]
+        asked = _ended(SECOND_OPINION, doubted) if model else []
         agreement: dict[tuple[int, int], float | None] = {}
         if model is None or not asked:
             return agreement

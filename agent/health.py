@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
-from typing import Literal
+from typing import Final, Literal
 
 from agent import __version__
 from agent.heart_day import heart_day_vitals
@@ -23,12 +23,15 @@ from agent.ingest.nightscout import NightscoutSource
 from agent.live_models import PackState
 from agent.mqtt import ConnectionStatus, MqttConnection, MqttError, PublishResult
 from agent.patient import PatientState
+from agent.power import Heat, Power
+from agent.spare import Economy
 from agent.stream_state import StreamState
 from agent.uplink.evidence import rfc3339
 from agent.uplink.messages import (
     DeviceHealth,
     PackHealth,
     PauseHealth,
+    PowerHealth,
     StatusMessage,
     StreamHealth,
     offline_payload,
@@ -52,6 +55,11 @@ DISPLAY_BACKLOG = 200
 _TOLD_BY_REASON = ("new", "refused", "duplicate")
 """Kinds of glucose reading that are in order, or counted again with their reason."""
 
+_HEAT: Final[Mapping[Heat, Literal["normal", "warm", "hot"]]] = {
+    Heat.NORMAL: "normal",
+    Heat.WARM: "warm",
+    Heat.HOT: "hot",
+}
 StreamWord = Literal["ok", "waiting", "silent", "late", "poor"]
 
 
@@ -71,11 +79,14 @@ class Health:
         wearables: Sequence[DeviceSource] = (),
         webhook: WebhookPublisher | None = None,
         inbox: Inbox | None = None,
+        economy: Economy | None = None,
+        power: Power | None = None,
     ) -> None:
         self._worker, self._thread, self._uplink, self._publisher = worker, thread, uplink, publisher
         self._source, self._ingest = source, ingest
         self._packs, self._sites, self._wearables, self._webhook = packs, sites, wearables, webhook
         self._inbox = inbox
+        self._economy, self._power = economy or Economy(), power
         self._started_ns = time.time_ns()
         self._under_way = 0
         self._last_vital: dict[tuple[str, str], str] = {}
@@ -113,10 +124,10 @@ class Health:
                     self._show(vital_message(vital.message, self._worker.topics, vital.retained_s))
                 reasons = tuple(self._reasons())
                 if news or loop.time() >= due_s or reasons != self._said:
-                    due_s, self._said = loop.time() + every_s, reasons
+                    due_s, self._said = loop.time() + every_s * self._economy.pace, reasons
                     await self._say()
             with suppress(TimeoutError):
-                async with asyncio.timeout(VITALS_S):
+                async with asyncio.timeout(VITALS_S * self._economy.pace):
                     await self._changed.wait()
 
     async def goodbye(self) -> None:
@@ -192,6 +203,7 @@ class Health:
         reasons += [f"{topic}: {reason}" for topic, reason in self._publisher.refused.items()]
         if self._webhook is not None and self._webhook.trouble():
             reasons.append(self._webhook.trouble())
+        reasons += self._power.reasons if self._power is not None else []
         return reasons + self._input_reasons()
 
     def _input_reasons(self) -> list[str]:
@@ -271,6 +283,7 @@ class Health:
             pauses=self._pauses(),
             backends={pack.id: pack.runtime for pack in self._packs if pack.runtime},
             packs=[_pack_health(pack) for pack in self._packs],
+            power=_power_health(self._power, self._economy),
             counters=counters,
         )
 
@@ -286,6 +299,20 @@ def _device_health(status: DeviceStatus) -> DeviceHealth:
         battery_percent=status.battery_percent,
         trouble=status.trouble,
         counts=dict(status.counts),
+    )
+
+
+def _power_health(power: Power | None, economy: Economy) -> PowerHealth | None:
+    if power is None:
+        return None
+    reading = power.reading
+    return PowerHealth(
+        heat=_HEAT[power.heat],
+        celsius=reading.celsius,
+        under_voltage=power.under_voltage,
+        on_battery=reading.on_battery,
+        battery_percent=reading.battery_percent,
+        undone=economy.words,
     )
 
 

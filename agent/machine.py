@@ -1,4 +1,4 @@
-"""What the machine says of itself in /proc, /sys and /run: its name, clock, adapters and heat.
+"""What the machine says of itself in /proc, /sys and /run: its name, clock, adapters, heat and supply.
 
 Every function takes the folder those are in, so that a test can lay out a machine of its own.
 """
@@ -23,6 +23,7 @@ _PI_THROTTLED = {
     18: "the processor has been throttled since the start",
 }
 """Bits of the Raspberry Pi firmware's get_throttled word."""
+_PI_HOT = 1 << 2 | 1 << 3
 
 
 def model_name(root: Path = Path("/")) -> str | None:
@@ -66,12 +67,53 @@ def cpu_temperature_c(root: Path = Path("/")) -> float | None:
 
 def throttling(root: Path = Path("/")) -> list[str]:
     """Why a Raspberry Pi's processor is or was slowed down, in words; empty where it is not or cannot say."""
-    text = _read(root / "sys/devices/platform/soc/soc:firmware/get_throttled")
-    try:
-        word = int(text or "0", 16)
-    except ValueError:
-        return []
+    word = _throttled_word(root)
     return [words for bit, words in _PI_THROTTLED.items() if word >> bit & 1]
+
+
+def is_slowed(root: Path = Path("/")) -> bool:
+    """Whether the processor is held back for its heat at this moment: by a Pi's firmware, or by the kernel."""
+    return bool(_throttled_word(root) & _PI_HOT) or any(
+        (_read(device / "cur_state") or "0") != "0"
+        for device in (root / "sys/class/thermal").glob("cooling_device*")
+        if (_read(device / "type") or "").lower().startswith(("cpufreq", "processor", "thermal-cpufreq"))
+    )
+
+
+def under_voltage(root: Path = Path("/")) -> bool:
+    """Whether the supply voltage is too low at this moment, or was since it was last asked."""
+    alarms = [
+        _read(sensor / "in0_lcrit_alarm")
+        for sensor in (root / "sys/class/hwmon").glob("hwmon*")
+        if _read(sensor / "name") == "rpi_volt"
+    ]
+    return bool(_throttled_word(root) & 1) or "1" in alarms
+
+
+def battery(root: Path = Path("/")) -> tuple[bool | None, int | None]:
+    """Whether the machine runs on its battery, and how full in per cent that is; None where it does not say.
+
+    Batteries of what is only connected to it, such as a mouse, are not its own.
+    """
+    mains, discharging, percent = False, None, None
+    for supply in sorted((root / "sys/class/power_supply").glob("*")):
+        if _read(supply / "scope") == "Device":
+            continue
+        if _read(supply / "type") == "Battery":
+            discharging = bool(discharging) or _read(supply / "status") == "Discharging"
+            level = _read(supply / "capacity") or ""
+            percent = min(int(level), percent if percent is not None else 100) if level.isdecimal() else percent
+        else:
+            mains = mains or _read(supply / "online") == "1"
+    return (None if discharging is None else discharging and not mains), percent
+
+
+def _throttled_word(root: Path) -> int:
+    """A Raspberry Pi's firmware on its supply and heat; 0 on any other machine."""
+    try:
+        return int(_read(root / "sys/devices/platform/soc/soc:firmware/get_throttled") or "0", 16)
+    except ValueError:
+        return 0
 
 
 def _read(path: Path) -> str | None:

@@ -36,7 +36,9 @@ from agent.pulses import PulseTrack
 from agent.signal.lead import analysis_lead, second_lead
 from agent.signal.outlook import Glucose, Outlook
 from agent.signal.pulse import LEAST_RATE_HZ
+from agent.signal.second_opinion import OpinionState
 from agent.signal.track import STRIP_S, EcgTrack
+from agent.spare import EXPLANATION
 from agent.stream_state import StreamState
 from firmware_bridge.chunk import NS_PER_S, Chunk, Gap, Stream
 
@@ -127,6 +129,8 @@ class PatientState:
     ecg_ns: int | None = None
     """Stream time up to which the rules have been told."""
     ventricular: OneVentricular = field(default_factory=OneVentricular)
+    undone: frozenset[str] = frozenset()
+    """What is left undone of them for now: names of agent.spare."""
 
     @classmethod
     def new(cls, person: Person, late_after_ns: int) -> PatientState:
@@ -266,6 +270,13 @@ class PatientState:
             raise LookupError(f"{self.person.id} wears no glucose sensor")
         return self.glucose
 
+    def leave_undone(self, what: frozenset[str]) -> bool:
+        """From the next step on; whether that is a change. A second opinion that was left out begins anew."""
+        is_news, self.undone = what != self.undone, what
+        if is_news and self.track is not None:
+            self.track.opinion = OpinionState()
+        return is_news
+
     def apply(self, conditions: list[Condition], now_ns: int | None) -> list[AlertEvent]:
         events: list[AlertEvent] = []
         for found in conditions:
@@ -323,7 +334,8 @@ class PatientState:
         """What the condition rests on; None for a stream that has no strip to show."""
         if self.glucose is not None and condition.rule in GLUCOSE_RULES:
             beside = self.minutes.beside(condition.at_ns) if self.person.ecg is not None else ""
-            return replace(self.glucose.evidence(condition, self.packs), beside=beside)
+            drawn = replace(self.glucose.evidence(condition, self.packs), beside=beside)
+            return replace(drawn, asked=()) if EXPLANATION in self.undone else drawn
         track = self.track
         values = dict(condition.values)
         if track is None or not track.running or (":" in condition.rule and not condition.rule.endswith(track.source)):
@@ -350,7 +362,9 @@ class PatientState:
                 EvidencePrediction(said.task, said.start_ns, said.at_ns, said.label, said.probability, said.unsure)
                 for said in self.predictions.values()
             ),
-            asked=() if condition.lead else self._asked(JUDGED_BY.get(condition.rule, ""), start_ns),
+            asked=()
+            if condition.lead or EXPLANATION in self.undone
+            else self._asked(JUDGED_BY.get(condition.rule, ""), start_ns),
             packs=tuple(pack for task, pack in self.packs.items() if task == JUDGED_BY.get(condition.rule)),
         )
 

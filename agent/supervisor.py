@@ -47,9 +47,11 @@ from agent.logs import configure_logging
 from agent.mqtt import MqttConnection, Will
 from agent.mqtt.configured import connection_to
 from agent.persons import persons, record_of
+from agent.power import Power, PowerWatch
 from agent.recorder.recorder import Recorder
 from agent.recorder.ring import RECORDINGS, Ring
 from agent.shed import Shed
+from agent.spare import Economy
 from agent.standing import Standing, StandingAlarms
 from agent.uplink import discovery, outbox_file
 from agent.uplink.discovery import Discovery
@@ -96,6 +98,9 @@ class Supervisor:
         )
         self._wall = config.agent.time == "wall"
         standing = StandingAlarms(config.agent.state_dir / "standing.json")
+        self._economy = Economy()
+        minded = config.power.enabled and self._wall
+        self._power = PowerWatch(Power(config.power.warm_c, config.power.hot_c), self._economy) if minded else None
         self._worker = Worker(
             engine,
             outbox,
@@ -107,6 +112,7 @@ class Supervisor:
             manners=config.manners,
             alarms_per_day={patient.id: patient.alarms_per_day for patient in config.patients},
             audit=Audit(config.agent.state_dir / audit.FILE_NAME),
+            economy=self._economy,
         )
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="worker")
         hook = config.webhook
@@ -164,6 +170,8 @@ class Supervisor:
                 self._wearables,
                 self._webhook,
                 self._inbox,
+                self._economy,
+                self._power.power if self._power else None,
             )
             resumed = await loop.run_in_executor(self._thread, self._worker.recover, source.decoder.decode)
             log.info("agent %s, vagus %s: %s", self._config.agent.id, __version__, resumed)
@@ -182,6 +190,7 @@ class Supervisor:
                     *(tasks.create_task(one.run(self._inbox.put)) for one in self._sources()),
                     *([tasks.create_task(home.run(), name="home assistant")] if home else []),
                     *([tasks.create_task(self._webhook.run(), name="webhook")] if self._webhook else []),
+                    *([tasks.create_task(self._power.run(health.changed), name="power")] if self._power else []),
                 ]
                 await self._stopping.wait()
                 log.info("stopping")
@@ -277,6 +286,8 @@ class Supervisor:
         stands = {(agent, rule): text for rule, text in model_alarms(self._packs).items()}
         if self._webhook is not None and self._webhook.trouble():
             stands[agent, "webhook"] = self._webhook.trouble()
+        if self._power is not None:
+            stands |= {(agent, rule): text for rule, text in self._power.power.alarms.items()}
         stands |= {(one, "overload"): aside.words for one, aside in self._inbox.asides().items()}
         return stands | self._device_alarms.wanted(self._wearables)
 

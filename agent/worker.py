@@ -24,6 +24,7 @@ from agent.history import History
 from agent.ingest.source import Delivery
 from agent.personal_keeping import PersonalKeeping
 from agent.recorder.recorder import Recorder
+from agent.spare import Economy, Spared
 from agent.standing import Standing, StandingAlarms, ended, technical
 from agent.uplink.commands import MAX_COMMAND_BYTES, parse_command
 from agent.uplink.messages import alert_messages
@@ -62,12 +63,13 @@ class Worker:
         manners: Manners | None = None,
         alarms_per_day: Mapping[str, float] | None = None,
         audit: Audit | None = None,
+        economy: Economy | None = None,
     ) -> None:
         """`wall`: whether the clock counts; False in a replay, where the newest sample is now and nobody is there.
 
         `alarms_per_day`: somebody's alarm budget; who is not in it has none.
 
-        `history` keeps what a report shows; the engine's `watch` must be its `watch`.
+        `history` keeps what a report shows; the engine's `watch` must be its `watch`. `economy`: what is left undone.
         """
         self._standing = standing
         self.history, self.recorder = history, recorder
@@ -81,6 +83,7 @@ class Worker:
             budgets = dict.fromkeys(engine.patients, 0.0) | dict(alarms_per_day or {})
             self.attendance = Attendance(topics.agent, budgets, manners or Manners())
         self._answers: list[tuple[Delivery, Outcome]] = []
+        self._spared = Spared(economy or Economy(), engine.patients)
         self._had_fault = False
         self._held_ns: Counter[str] = Counter()
         """Until when it was noted what spoke against somebody's alarms."""
@@ -134,6 +137,7 @@ class Worker:
                 chunks = self._decode(entry.topic, entry.content_type, entry.payload)
                 self._note(self._step_alone(entry.patient, chunks, entry.now_ns))
                 self._journalled[entry.patient] += 1
+        self._spared.again()
         if self._personal is not None:
             self._personal.resume()
         return resumed, len(recovery.journal)
@@ -196,14 +200,16 @@ class Worker:
             for patient in dict.fromkeys(chunk.stream.patient for chunk in delivery.chunks)
             if patient in self.engine.patients
         ]
-        if events or journal or self._unsaved or self._answers:
+        spared = [] if events else self._spared.take()  # snapshots take their time
+        if events or journal or self._unsaved or self._answers or spared:
             outgoing = self._outgoing(events)
             outgoing += self._summaries.heard(self._has_data, seq=self.outbox.seq, boot_id=self.outbox.boot_id)
-            self._commit(outgoing, journal, self._due_snapshots(journal))
+            self._commit(outgoing, journal, self._due_snapshots(journal, spared))
         if self.recorder is not None:
             self.recorder.note(now_ns, chunks, decided)
             if had_fault:
                 self.recorder.interrupted()
+            self.recorder.begin_anew(spared)
             if not events:
                 self.recorder.begin_due()
         if self.history is not None and not self.disk_full and (not events or self.history.waiting > WAITING_ROWS):
@@ -239,6 +245,7 @@ class Worker:
         except Exception as error:
             log.exception("signal of %s cannot be analysed: dropped, analysis starts afresh", patient)
             self.engine.reset(patient)
+            self._spared.again()
             at_ns = max(chunk.end_ns for chunk in chunks)
             text = f"Some signal could not be analysed ({type(error).__name__}): analysis started afresh"
             event = technical(patient, "analysis_fault", at_ns, text)
@@ -254,11 +261,12 @@ class Worker:
         if self.audit is not None:
             self.audit.write()
 
-    def _due_snapshots(self, journal: Sequence[JournalEntry]) -> dict[str, bytes]:
+    def _due_snapshots(self, journal: Sequence[JournalEntry], changed: Sequence[str]) -> dict[str, bytes]:
         self._journalled.update(entry.patient for entry in journal)
         heard = dict.fromkeys(entry.patient for entry in journal)
         due = [patient for patient in heard if self._journalled[patient] >= SNAPSHOT_AFTER_ENTRIES]
         due = due[:SNAPSHOTS_A_TICK]
+        due = list(dict.fromkeys([*changed, *due]))
         for patient in due:
             self._journalled[patient] = 0
         return {patient: self._snapshot(patient) for patient in due}

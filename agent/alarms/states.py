@@ -47,6 +47,9 @@ TECHNICAL: dict[str, Priority] = {
     "serial_port": Priority.MEDIUM,
     "device_trouble": Priority.LOW,
     "device_battery": Priority.LOW,
+    "machine_hot": Priority.MEDIUM,
+    "under_voltage": Priority.MEDIUM,
+    "machine_battery": Priority.MEDIUM,
 }
 
 

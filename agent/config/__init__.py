@@ -30,6 +30,7 @@ from agent.config.schema import (
     MqttTable,
     OutboxTable,
     PatientTable,
+    PowerTable,
     RecorderTable,
 )
 from agent.config.serial import SerialConfig
@@ -54,6 +55,7 @@ __all__ = [
     "NightscoutConfig",
     "OutboxConfig",
     "PatientConfig",
+    "PowerConfig",
     "RecorderConfig",
     "SerialConfig",
     "WebhookConfig",
@@ -135,6 +137,15 @@ class HistoryConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class PowerConfig:
+    """[power]"""
+
+    enabled: bool = True
+    warm_c: float = 75.0
+    hot_c: float = 82.0
+
+
+@dataclass(frozen=True, slots=True)
 class RecorderConfig:
     """[recorder]"""
 
@@ -157,6 +168,7 @@ class Config:
     """[alarms]"""
     webhook: WebhookConfig | None = None
     recorder: RecorderConfig = field(default_factory=RecorderConfig)
+    power: PowerConfig = field(default_factory=PowerConfig)
 
 
 def load_config(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
@@ -231,7 +243,8 @@ class _Reader:
         self._local = UTC
 
     def config(self, data: dict[str, Any]) -> Config:
-        known = ("agent", "mqtt", "patient", "alarms", "outbox", "history", "recorder", "home_assistant", "webhook")
+        on_disk = ("outbox", "history", "recorder")
+        known = ("agent", "mqtt", "patient", "alarms", *on_disk, "power", "home_assistant", "webhook")
         for key in data:
             if key not in known:
                 self._read.fault((key,), *unknown_key(key, known))
@@ -247,17 +260,25 @@ class _Reader:
             home_assistant = read_home_assistant(self._read, data["home_assistant"])
         if "webhook" in data:
             webhook = read_webhook(self._read, data["webhook"])
-        recorder = self._recorder(data)
+        recorder, power = self._recorder(data), self._power(data)
         if self._read.faults or not (agent and mqtt and alarms and outbox and history):
             raise ConfigError(self._read.faults)
         kept = HistoryConfig(history.days, history.max_mb)
         manners = _manners(alarms)
         room = OutboxConfig(outbox.max_mb)
-        return Config(agent, mqtt, patients, room, kept, home_assistant, manners, webhook, recorder)
+        return Config(agent, mqtt, patients, room, kept, home_assistant, manners, webhook, recorder, power)
 
     def _recorder(self, data: dict[str, Any]) -> RecorderConfig:
         table = self._read.table(RecorderTable, data.get("recorder", {}), ("recorder",))
         return RecorderConfig(table.enabled, table.days, table.max_mb) if table is not None else RecorderConfig()
+
+    def _power(self, data: dict[str, Any]) -> PowerConfig:
+        table = self._read.table(PowerTable, data.get("power", {}), ("power",))
+        if table is None:
+            return PowerConfig()
+        if table.warm_c >= table.hot_c:
+            self._read.fault(("power", "hot_c"), f"must be above warm_c, which is {table.warm_c:g}")
+        return PowerConfig(table.enabled, table.warm_c, table.hot_c)
 
     def _agent(self, data: dict[str, Any]) -> AgentConfig | None:
         if "agent" not in data:

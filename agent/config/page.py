@@ -16,6 +16,7 @@ from agent.config.schema import (
     MqttTable,
     OutboxTable,
     PatientTable,
+    PowerTable,
     RecorderTable,
     Table,
 )
@@ -50,6 +51,7 @@ def config_page() -> str:
         "[outbox]": OutboxTable,
         "[history]": HistoryTable,
         "[recorder]": RecorderTable,
+        "[power]": PowerTable,
         "[home_assistant]": HomeAssistantTable,
         "[webhook]": WebhookTable,
         "context_file": ContextTable,

@@ -261,3 +261,25 @@ class HistoryTable(Table):
         description="Megabytes; past it the oldest rows go. "
         "A person with a glucose sensor and an ECG takes about 5 MB in 90 days.",
     )
+
+
+class PowerTable(Table):
+    """Heat and supply of the machine: what is left undone when it is hot or on its battery, never an alarm."""
+
+    enabled: bool = Field(True, title="On", description="false: neither is looked at.")
+    warm_c: float = Field(
+        75.0,
+        ge=30,
+        le=110,
+        title="Warm from, in °C",
+        description="Of the processor. From there on, and while the supply voltage is too low, alerts come without "
+        "their explanation, and display data comes less often.",
+    )
+    hot_c: float = Field(
+        82.0,
+        ge=30,
+        le=115,
+        title="Hot from, in °C",
+        description="From there on, and while the processor is held back for its heat, there is no second opinion on "
+        "beats either, and an alarm says so. It must be above warm_c.",
+    )

@@ -92,6 +92,10 @@ class Recorder:
             self._look_s = now_s + LOOK_S
         self._begin(due[:BEGUN_A_TICK], now_s)
 
+    def begin_anew(self, patients: Iterable[str]) -> None:
+        """What follows of them is decided another way, so it has a file of its own, that begins with their state."""
+        self._begin([patient for patient in patients if patient in self._until_s], time.monotonic())
+
     def note(self, now_ns: int | None, chunks: Iterable[Chunk], events: Sequence[AlertEvent]) -> None:
         """A tick: the chunks that were stepped over at `now_ns`, and the events of the engine that they led to.
 

@@ -150,6 +150,19 @@ class PackHealth(Model):
     )
 
 
+class PowerHealth(Model):
+    """Heat and supply of the machine, as far as it says."""
+
+    heat: Literal["normal", "warm", "hot"]
+    celsius: float | None = Field(default=None, description="of the processor")
+    under_voltage: bool = False
+    on_battery: bool | None = None
+    battery_percent: int | None = None
+    undone: list[str] = Field(
+        default_factory=list, description="what is left undone for it, or for the load: never an alarm"
+    )
+
+
 class StatusMessage(Model):
     """Retained: what the agent is doing; the last will is one with `state` "offline"."""
 
@@ -165,6 +178,7 @@ class StatusMessage(Model):
     pauses: list[PauseHealth] = Field(default_factory=list)
     backends: dict[str, str] = Field(default_factory=dict, description="model pack → what it runs on")
     packs: list[PackHealth] = Field(default_factory=list)
+    power: PowerHealth | None = Field(default=None, description="none where the config turns it off, or in a replay")
     counters: dict[str, int] = Field(default_factory=dict)
     note: Literal["research software, not a medical device"] = RESEARCH_NOTE
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,7 @@ from agent.recorder.recorder import Recorder
 from agent.recorder.recreate import Recreated, Settings, recreate, segments_about
 from agent.recorder.ring import Ring, segment_files
 from agent.recorder.segment import Tick, read_segment
+from agent.spare import Economy, Spare
 from agent.uplink.evidence import parse_rfc3339_ns
 from agent.uplink.messages import parse_event
 from agent.uplink.outbox import Outbox
@@ -56,6 +57,7 @@ class Ward:
     folder: Path
     person: Person
     models: Models
+    economy: Economy = field(default_factory=Economy)
 
     def __post_init__(self) -> None:
         self.history = History(self.folder / FILE_NAME, days=3660)
@@ -69,7 +71,13 @@ class Ward:
         )
         self.outbox = Outbox(self.folder / "outbox.sqlite")
         self.worker = Worker(
-            engine, self.outbox, Topics("ward"), wall=True, history=self.history, recorder=self.recorder
+            engine,
+            self.outbox,
+            Topics("ward"),
+            wall=True,
+            history=self.history,
+            recorder=self.recorder,
+            economy=self.economy,
         )
         self.worker.recover(lambda *_: ())
 
@@ -171,6 +179,20 @@ def test_over_a_restart(tmp_path: Path, models: Models) -> None:
     asystole = one(second, "asystole")
     assert asystole.first.at_ns > chunks[30].t0_ns
     assert second.again(asystole).is_same
+
+
+def test_with_less_done_for_a_while(tmp_path: Path, models: Models) -> None:
+    chunks = list(ECG.chunks(chunk_s=1.0))
+    ward = Ward(tmp_path, Person("demo", (chunks[0].stream,)), models)
+    for much, part in ((0, chunks[:8]), (3, chunks[8:30]), (0, chunks[30:])):
+        ward.economy.ask("power", Spare(much))
+        ward.live(part)
+    ward.stop()
+    alerts = ward.alerts()
+    assert len(list(segment_files(tmp_path / "recordings", "demo"))) == 3
+    assert alerts
+    for alert in alerts:
+        assert ward.again(alert).is_same
 
 
 def test_an_alert_on_glucose_rests_on_what_was_learned_of_the_person(tmp_path: Path, models: Models) -> None:
