@@ -26,7 +26,7 @@ from agent.alarms.observation import (
     SignalStart,
 )
 from agent.alarms.precedence import FIBRILLATION, OneVentricular
-from agent.alarms.rule import Rule
+from agent.alarms.rulebook import Rulebook
 from agent.alarms.rules import rhythm_rules, rules_of_two_leads, signal_rules
 from agent.alarms.states import AlarmStates, of_anything_else, of_glucose, of_glucose_sensor, urgency
 from agent.alarms.witnesses import LeadWitness, PulseWitness, Witnesses
@@ -99,7 +99,7 @@ class PatientState:
     person: Person
     states: AlarmStates
     streams: dict[str, StreamState]
-    rules: list[Rule]
+    rules: Rulebook
     track: EcgTrack | None = None
     waiting: list[Beat] = field(default_factory=list)
     """Classified beats whose second has not been judged for quality yet."""
@@ -146,7 +146,7 @@ class PatientState:
             person=person,
             states=AlarmStates(person.id, late_after_ns),
             streams=streams,
-            rules=[*(rules_of_two_leads if leads else rhythm_rules)(person.limits), *signal_rules()],
+            rules=Rulebook((*(rules_of_two_leads if leads else rhythm_rules)(person.limits), *signal_rules())),
             second=None if other is None else SecondLead(other),
             pulses={wave.key: PulseTrack(wave) for wave in waves},
             gate=Gate(witnesses) if leads or (waves and ecg is not None) else None,
@@ -186,14 +186,16 @@ class PatientState:
             events += self.advance(seen.at_ns, now_ns)
             if self.gate is not None:
                 self.gate.witnesses.see(seen)
-            found = [condition for rule in self.rules for condition in rule.see(seen)]
+            found = self.rules.see(seen)
             self._remember(seen)
-            events += self.apply(found, now_ns)
-        return [*events, *self.advance(frontier_ns, now_ns)]
+            if found:
+                events += self.apply(found, now_ns)
+        events += self.advance(frontier_ns, now_ns)
+        return events
 
     def advance(self, to_ns: int, now_ns: int | None) -> list[AlertEvent]:
-        found = [condition for rule in self.rules for condition in rule.advance(to_ns)]
-        events = self.apply(sorted(found, key=lambda condition: condition.at_ns), now_ns)
+        found = self.rules.advance(to_ns)
+        events = self.apply(found, now_ns) if found else []
         if self.gate is not None:
             self.ecg_ns = to_ns
             self.gate.time(to_ns, self.evidence, now_ns)
@@ -300,7 +302,7 @@ class PatientState:
         ]
 
     def _gated(self, seen: Observation) -> Observation:
-        if isinstance(seen, OtherLead) and self.second is not None:
+        if self.second is not None and isinstance(seen, OtherLead):
             return OtherLead(self.second.take(seen.seen))
         return self.intervals.gate(seen)
 
@@ -311,7 +313,8 @@ class PatientState:
                     self.explainable.append(Asked("beat", seen.label, seen.r_ns, seen.inputs))
                 while self.explainable and self.explainable[0].anchor_ns < seen.r_ns - STRIP_NS:
                     self.explainable.popleft()
-                seen = replace(seen, inputs=None)
+                if seen.inputs is not None:
+                    seen = replace(seen, inputs=None)
                 remember(self.recent, seen)
                 if seen.rr_s is not None and seen.usable:
                     self.heart_rate_bpm = self._mean_rate_bpm()
@@ -388,13 +391,13 @@ def _order(seen: Observation) -> tuple[int, int, int, int]:
     peaks; then what was asked about a window; and last that the signal is lost: beats still waiting then end nothing
     that the loss began. Of two leads the analysed one comes first."""
     match seen:
-        case OtherLead():
-            return (*_order(seen.seen)[:3], 1)
         case Beat():
             return (seen.at_ns, 1, seen.r_ns, 0)
         case Prediction():
             return (seen.at_ns, 2, 0, 0)
         case SignalLost():
             return (seen.at_ns, 3, 0, 0)
+        case OtherLead():
+            return (*_order(seen.seen)[:3], 1)
         case _:
             return (seen.at_ns, 0, 0, 0)

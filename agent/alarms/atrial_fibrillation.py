@@ -29,6 +29,7 @@ class AtrialFibrillation:
 
     name: str
     longer_than_s: float = 30.0
+    sees = (Prediction, SignalStart, SignalLost)
     ABOVE = 0.8
     BELOW = 0.4
     MEMORY_S = 20.0

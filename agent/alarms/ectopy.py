@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from agent.alarms.observation import Beat, BeatStatus, Condition, Observation, Prediction, SignalLost, SignalStart
-from agent.alarms.rule import NS, seconds
+from agent.alarms.rule import NEVER, NS, seconds
 
 
 @dataclass(slots=True)
@@ -23,6 +23,7 @@ class VentricularRun:
     name: str
     beats: int
     above_bpm: float
+    sees = (Beat, SignalStart, SignalLost)
     END_BEATS = 3
     QUIET_S = 6.0
     _run_start_ns: int = 0
@@ -33,15 +34,13 @@ class VentricularRun:
     _last_v_ns: int = 0
     _last_r_ns: int = 0
     _count: int = 0
+    due_ns: int = field(default=NEVER, init=False)
 
     def advance(self, to_ns: int) -> list[Condition]:
-        over_ns = self._last_v_ns + seconds(self.QUIET_S)
-        return self._end(over_ns) if self._onset_ns is not None and over_ns <= to_ns else []
+        return self._end(self.due_ns) if self._onset_ns is not None and self.due_ns <= to_ns else []
 
     def see(self, seen: Observation) -> list[Condition]:
         match seen:
-            case SignalStart() | SignalLost():
-                self._run_beats = 0
             case Beat(status=BeatStatus.CONFIRMED, label="V", usable=True):
                 return self._ventricular(seen)
             case Beat(status=BeatStatus.CONFIRMED):
@@ -49,6 +48,8 @@ class VentricularRun:
                 self._others += 1
                 if self._onset_ns is not None and self._others >= self.END_BEATS:
                     return self._end(seen.at_ns)
+            case SignalStart() | SignalLost():
+                self._run_beats = 0
             case _:
                 pass
         return []
@@ -65,6 +66,7 @@ class VentricularRun:
         self._last_v_ns, self._last_r_ns = beat.at_ns, beat.r_ns
         if self._onset_ns is not None:
             self._count += 1
+            self._stay_on()
             return []
         if self._run_beats < self.beats:
             return []
@@ -72,6 +74,7 @@ class VentricularRun:
         if rate <= self.above_bpm:
             return []
         self._onset_ns = self._run_start_ns
+        self._stay_on()
         self._count = self._run_beats
         text = f"Run of {self._run_beats} ventricular beats at {rate:.0f} bpm, suggestive of ventricular tachycardia"
         values = (
@@ -82,9 +85,13 @@ class VentricularRun:
         )
         return [Condition(self.name, True, self._onset_ns, beat.at_ns, text, values)]
 
+    def _stay_on(self) -> None:
+        self.due_ns = self._last_v_ns + seconds(self.QUIET_S)
+
     def _end(self, at_ns: int) -> list[Condition]:
         onset_ns, self._onset_ns = self._onset_ns, None
         assert onset_ns is not None  # noqa: S101 (called only while active)
+        self.due_ns = NEVER
         self._run_beats = 0
         text = f"Run of ventricular beats over after {self._count} beats"
         return [Condition(self.name, False, onset_ns, at_ns, text, until_ns=self._last_r_ns)]
@@ -105,14 +112,14 @@ class ProbableRun(VentricularRun):
 
     def see(self, seen: Observation) -> list[Condition]:
         match seen:
-            case SignalStart() | SignalLost():
-                self._last.clear()
             case Beat(status=BeatStatus.CONFIRMED):
                 self._last.append(seen)
                 if len(self._last) > self.beats:
                     self._last.popleft()
                 if self._onset_ns is None:
                     return self._begin()
+            case SignalStart() | SignalLost():
+                self._last.clear()
             case _:
                 pass
         return VentricularRun.see(self, seen) if self._onset_ns is not None else []
@@ -128,6 +135,7 @@ class ProbableRun(VentricularRun):
             return []
         self._onset_ns, self._count, self._others = run[0].r_ns, len(run), 0
         self._last_v_ns, self._last_r_ns = run[-1].at_ns, run[-1].r_ns
+        self._stay_on()
         text = f"Run of {len(run)} ventricular beats at {rate:.0f} bpm, suggestive of ventricular tachycardia"
         values = (
             ("ventricular_beats", float(len(run))),
@@ -147,27 +155,28 @@ class Bigeminy:
     """
 
     name: str
+    sees = (Beat, Prediction, SignalStart, SignalLost)
     CYCLES = 4
     QUIET_S = 15.0
     _alternating: int = 0
     _last_label: str = ""
     _start_ns: int = 0
     _onset_ns: int | None = None
-    _last_ns: int = 0
+    due_ns: int = field(default=NEVER, init=False)
 
     def advance(self, to_ns: int) -> list[Condition]:
-        over_ns = self._last_ns + seconds(self.QUIET_S)
-        if self._onset_ns is None or over_ns > to_ns:
+        if self._onset_ns is None or self.due_ns > to_ns:
             return []
         onset_ns, self._onset_ns = self._onset_ns, None
+        over_ns, self.due_ns = self.due_ns, NEVER
         return [Condition(self.name, False, onset_ns, over_ns, "Ventricular bigeminy over")]
 
     def see(self, seen: Observation) -> list[Condition]:
         match seen:
-            case SignalStart() | SignalLost() | Prediction(task="vf", label="shockable", usable=True):
-                self._alternating, self._last_label = 0, ""
             case Beat(status=BeatStatus.CONFIRMED):
                 return self._beat(seen)
+            case SignalStart() | SignalLost() | Prediction(task="vf", label="shockable", usable=True):
+                self._alternating, self._last_label = 0, ""
             case _:
                 pass
         return []
@@ -182,7 +191,7 @@ class Bigeminy:
         self._alternating += 1
         if self._alternating < 2 * self.CYCLES:
             return []
-        self._last_ns = beat.at_ns
+        self.due_ns = beat.at_ns + seconds(self.QUIET_S)
         if self._onset_ns is not None:
             return []
         self._onset_ns = self._start_ns
@@ -200,6 +209,7 @@ class PvcBurden:
 
     name: str
     above_percent: float
+    sees = (Beat,)
     WINDOW_S = 600
     SLOT_S = 10
     MIN_BEATS = 100
@@ -209,9 +219,11 @@ class PvcBurden:
     _beats: int = 0
     _ventricular: int = 0
     _onset_ns: int | None = None
+    due_ns: int = field(default=0, init=False)
 
     def advance(self, to_ns: int) -> list[Condition]:
         slot = to_ns // (self.SLOT_S * NS)
+        self.due_ns = (slot + 1) * self.SLOT_S * NS
         if slot == self._slot:
             return []
         if self._beats:

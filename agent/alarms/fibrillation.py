@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from agent.alarms.observation import Condition, Observation, Prediction, SignalLost, SignalStart
-from agent.alarms.rule import seconds
+from agent.alarms.rule import NEVER, seconds
 
 TASK = "vf"
 SHOCKABLE = "shockable"
@@ -24,6 +24,7 @@ class Fibrillation:
 
     name: str
     on_at: float = 0.8
+    sees = (Prediction, SignalStart, SignalLost)
     AVERAGED = 3
     OFF_AT = 0.2
     DECIDING_S = 3.0
@@ -36,19 +37,19 @@ class Fibrillation:
     _likely_ns: int = 0
     """When the last prediction came that was more likely than not."""
     _onset_ns: int | None = None
+    due_ns: int = field(default=NEVER, init=False)
 
     def advance(self, to_ns: int) -> list[Condition]:
-        over_ns = self._last_ns + seconds(self.QUIET_S)
-        if self._onset_ns is None or over_ns > to_ns:
+        if self._onset_ns is None or self.due_ns > to_ns:
             return []
-        return self._end(over_ns, "No signal good enough to say whether the ventricles still fibrillate")
+        return self._end(self.due_ns, "No signal good enough to say whether the ventricles still fibrillate")
 
     def see(self, seen: Observation) -> list[Condition]:
         match seen:
-            case SignalStart() | SignalLost():
-                self._forget()
             case Prediction(task="vf", usable=True):
                 return self._judge(seen)
+            case SignalStart() | SignalLost():
+                self._forget()
             case _:
                 pass
         return []
@@ -61,6 +62,7 @@ class Fibrillation:
         if seen.at_ns - self._last_ns > seconds(self.PASSED_OVER_S):
             self._forget()
         self._last_ns = seen.at_ns
+        self.due_ns = NEVER if self._onset_ns is None else self._over_ns
         likely = seen.probability if seen.label == SHOCKABLE else 1.0 - seen.probability
         if likely < 0.5:
             self._suspected_ns = None
@@ -82,9 +84,15 @@ class Fibrillation:
             )
         return []
 
+    @property
+    def _over_ns(self) -> int:
+        """When it is over if nothing more can be judged."""
+        return self._last_ns + seconds(self.QUIET_S)
+
     def _begin(self, seen: Prediction, mean: float) -> list[Condition]:
         earliest_ns = max(seen.start_ns, seen.at_ns - seconds(self.DECIDING_S))
         self._onset_ns = onset_ns = earliest_ns if self._suspected_ns is None else self._suspected_ns
+        self.due_ns = self._over_ns
         text = (
             "Rhythm suggestive of ventricular fibrillation, flutter or very fast tachycardia "
             f"({100 * mean:.0f} % over {self.AVERAGED} s)"
@@ -95,6 +103,7 @@ class Fibrillation:
     def _end(self, at_ns: int, text: str) -> list[Condition]:
         onset_ns, self._onset_ns = self._onset_ns, None
         assert onset_ns is not None  # noqa: S101 (called only while active)
+        self.due_ns = NEVER
         self._forget()
         until_ns = max(onset_ns, self._likely_ns - seconds(self.DECIDING_S / 2))  # half of what decided was of it
         return [Condition(self.name, False, onset_ns, at_ns, text, until_ns=until_ns)]

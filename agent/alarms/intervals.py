@@ -21,11 +21,15 @@ class Intervals:
 
     def gate(self, seen: Seen) -> Seen:
         """The observation, its interval taken off where it is none."""
-        if isinstance(seen, Quality) and not seen.good:
+        if isinstance(seen, Beat):
+            if seen.status is not BeatStatus.CONFIRMED:
+                return seen
+            since_ns, self.last_r_ns = self.last_r_ns, seen.r_ns
+            if since_ns is not None and self.poor and self._is_poor(since_ns, seen.r_ns):
+                return replace(seen, rr_s=None)
+        elif isinstance(seen, Quality) and not seen.good:
             self.poor.append((seen.start_ns, seen.at_ns))
-        if not isinstance(seen, Beat) or seen.status is not BeatStatus.CONFIRMED:
-            return seen
-        since_ns, self.last_r_ns = self.last_r_ns, seen.r_ns
-        if since_ns is not None and any(start <= seen.r_ns and end > since_ns for start, end in self.poor):
-            return replace(seen, rr_s=None)
         return seen
+
+    def _is_poor(self, since_ns: int, to_ns: int) -> bool:
+        return any(start <= to_ns and end > since_ns for start, end in self.poor)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from agent.alarms.observation import Condition, Observation, OtherLead
-from agent.alarms.rule import Rule
+from agent.alarms.rule import NEVER, EcgRule, Timed
 
 
 @dataclass(slots=True)
@@ -15,14 +15,22 @@ class EitherLead:
     The two see the same time line, so their conditions come in one order however the signal was cut.
     """
 
-    first: Rule
-    second: Rule
+    first: EcgRule
+    second: EcgRule
     name: str = field(init=False)
+    sees: tuple[type, ...] = field(init=False)
     _on: list[bool] = field(default_factory=lambda: [False, False])
     _said: Condition | None = None
+    _timed: tuple[Timed, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         self.name = self.first.name
+        self.sees = (*self.first.sees, OtherLead)
+        self._timed = tuple(rule for _, rule in self._rules() if isinstance(rule, Timed))
+
+    @property
+    def due_ns(self) -> int:
+        return min([rule.due_ns for rule in self._timed], default=NEVER)
 
     def advance(self, to_ns: int) -> list[Condition]:
         found = [(condition, lead) for lead, rule in self._rules() for condition in rule.advance(to_ns)]
@@ -34,7 +42,7 @@ class EitherLead:
         found = self.second.see(seen.seen) if isinstance(seen, OtherLead) else self.first.see(seen)
         return [said for condition in found for said in self._take(condition, lead)]
 
-    def _rules(self) -> tuple[tuple[int, Rule], tuple[int, Rule]]:
+    def _rules(self) -> tuple[tuple[int, EcgRule], tuple[int, EcgRule]]:
         return (0, self.first), (1, self.second)
 
     def _take(self, condition: Condition, lead: int) -> list[Condition]:

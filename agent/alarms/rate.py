@@ -9,7 +9,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from agent.alarms.observation import Beat, BeatStatus, Condition, Observation, Quality, SignalLost, SignalStart
-from agent.alarms.rule import NS, seconds
+from agent.alarms.rule import NEVER, NS, Unconfirmed, seconds
 
 DETECTION_NS = 350_000_000
 """A beat that happened is known at the latest this long after its R peak; silence is judged only after it."""
@@ -36,6 +36,7 @@ class NoBeats:
     longer_than_s: float
     what: str
     momentary_s: float = 0.0
+    sees = (Beat, Unconfirmed, Quality, SignalStart, SignalLost)
     ACTIVE_SHARE = 0.35
     """Of the person's usual activity: P waves alone stay below, QRS complexes do not."""
     ACTIVE_TIMES = 2.5
@@ -49,42 +50,61 @@ class NoBeats:
     _beats_since: int = 0
     _activity_mv: deque[float] = field(default_factory=lambda: deque(maxlen=NoBeats.USUAL_SECONDS))
     """Of the last good seconds up to the last beat's."""
-    _usual_mv: float | None = None
+    _usually_mv: tuple[float, ...] = ()
+    """The same as of the last beat, once they are enough to tell what is usual."""
     _loudest_mv: float = 0.0
     """Most active whole second since the last beat."""
+    due_ns: int = field(default=NEVER, init=False)
+    _limit_ns: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._limit_ns = seconds(self.longer_than_s)
 
     def see(self, seen: Observation) -> list[Condition]:
         match seen:
+            case Beat(status=BeatStatus.CONFIRMED):
+                return self._confirmed(seen)
+            case Beat(status=BeatStatus.PROVISIONAL):
+                self._provisional.append(seen.r_ns)
+            case Quality(good=True):
+                self._activity_mv.append(seen.activity_mv)
+                if self._since_ns is not None and seen.start_ns >= self._since_ns + ACTIVITY_AFTER_NS:
+                    self._loudest_mv = max(self._loudest_mv, seen.activity_mv)
+            case Quality():
+                if self._since_ns is not None:
+                    self._since_ns = max(self._since_ns, seen.at_ns + LEARNING_NS)
+            case Beat():
+                self._provisional = [r_ns for r_ns in self._provisional if r_ns != seen.r_ns]
+                self._not_before_ns = seen.at_ns
             case SignalStart():
                 self._since_ns = seen.at_ns + LEARNING_NS
                 self._provisional.clear()
                 self._found = False
+                self._expect()
             case SignalLost():
                 self._since_ns = None
-            case Quality(good=False):
-                if self._since_ns is not None:
-                    self._since_ns = max(self._since_ns, seen.at_ns + LEARNING_NS)
-            case Quality():
-                self._activity_mv.append(seen.activity_mv)
-                if self._since_ns is not None and seen.start_ns >= self._since_ns + ACTIVITY_AFTER_NS:
-                    self._loudest_mv = max(self._loudest_mv, seen.activity_mv)
-            case Beat(status=BeatStatus.WITHDRAWN):
-                self._provisional = [r_ns for r_ns in self._provisional if r_ns != seen.r_ns]
-                self._not_before_ns = seen.at_ns
-            case Beat(status=BeatStatus.PROVISIONAL):
-                self._provisional.append(seen.r_ns)
-            case Beat(status=BeatStatus.CONFIRMED):
-                return self._confirmed(seen)
+            case _:
+                pass
         return []
 
+    def _expect(self) -> None:
+        """Set `due_ns`: beats that are provisional, and an active signal, only make it later."""
+        self.due_ns = NEVER
+        if not self._found and self._since_ns is not None:
+            self.due_ns = self._since_ns + self._limit_ns + DETECTION_NS
+        if self._onset_ns is not None and self.momentary_s and self._beats_since >= 2:
+            self.due_ns = min(self.due_ns, self._last_found_ns + seconds(self.momentary_s))
+
     def _confirmed(self, beat: Beat) -> list[Condition]:
-        self._provisional = [r_ns for r_ns in self._provisional if r_ns > beat.r_ns]
+        if self._provisional:
+            self._provisional = [r_ns for r_ns in self._provisional if r_ns > beat.r_ns]
         self._since_ns = max(beat.r_ns, self._since_ns or 0)
         self._found = False
         self._loudest_mv = 0.0
         if len(self._activity_mv) >= self.USUAL_SECONDS // 6:
-            self._usual_mv = sorted(self._activity_mv)[len(self._activity_mv) // 2]
+            self._usually_mv = tuple(self._activity_mv)
         self._beats_since += 1
+        self._expect()
         if self._onset_ns is None or self.momentary_s or self._beats_since < 2:
             return []
         return self._end(beat.at_ns)
@@ -100,27 +120,35 @@ class NoBeats:
             over_ns = self._last_found_ns + seconds(self.momentary_s)
             if over_ns <= to_ns and self._beats_since >= 2:
                 out += self._end(over_ns)
-        if self._found or self._since_ns is None:
-            return out
-        since_ns = max([self._since_ns, *self._provisional])
-        active = self._usual_mv is not None and self._loudest_mv > self.ACTIVE_SHARE * self._usual_mv
+        if not self._found and self._since_ns is not None:
+            out += self._silence(self._since_ns, to_ns)
+        self._expect()
+        return out
+
+    def _silence(self, since_ns: int, to_ns: int) -> list[Condition]:
+        since_ns = max([since_ns, *self._provisional])
+        active = bool(self._usually_mv) and self._loudest_mv > self.ACTIVE_SHARE * self._usual_mv
         limit_s = self.longer_than_s * (self.ACTIVE_TIMES if active else 1.0)
         due_ns = max(since_ns + seconds(limit_s) + DETECTION_NS, self._not_before_ns)
         if due_ns > to_ns:
-            return out
+            return []
         self._found = True
         if active and self.momentary_s:
-            return out
+            return []
         self._last_found_ns = due_ns
         self._beats_since = 0
         if self._onset_ns is not None:
-            return out
+            return []
         self._onset_ns = since_ns
         text = f"{self.what}: no heart beat for {limit_s:g} s on a clean signal"
         if active:
             text = f"No heart beat recognised for {limit_s:g} s though the signal is active: check the person"
         values = (("no_qrs_s", round((due_ns - since_ns) / NS, 3)), ("limit_s", limit_s))
-        return [*out, Condition(self.name, True, since_ns, due_ns, text, values)]
+        return [Condition(self.name, True, since_ns, due_ns, text, values)]
+
+    @property
+    def _usual_mv(self) -> float:
+        return sorted(self._usually_mv)[len(self._usually_mv) // 2]
 
 
 @dataclass(slots=True)
@@ -140,6 +168,7 @@ class RateOutside:
     longest_s: float = 4.0
     """An interval longer than this is a pause, which has its own alarm; the rate is counted anew after it."""
     agreement: float = 0.0
+    sees = (Beat, Quality, SignalStart, SignalLost)
     DOUBT_S = 20.0
     _intervals_s: deque[float] = field(default_factory=deque)
     _onset_ns: int | None = None
@@ -153,13 +182,13 @@ class RateOutside:
 
     def see(self, seen: Observation) -> list[Condition]:
         match seen:
+            case Beat(status=BeatStatus.CONFIRMED):
+                return self._beat(seen)
+            case Quality():
+                self._agreed = seen.agreement
             case SignalStart() | SignalLost():
                 self._intervals_s.clear()
                 self._agreed = self._doubted_ns = None
-            case Quality():
-                self._agreed = seen.agreement
-            case Beat(status=BeatStatus.CONFIRMED):
-                return self._beat(seen)
             case _:
                 pass
         return []

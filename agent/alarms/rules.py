@@ -12,7 +12,7 @@ from agent.alarms.glucose_low import LowGlucose
 from agent.alarms.leads import EitherLead
 from agent.alarms.limits import Limits
 from agent.alarms.rate import NoBeats, RateOutside
-from agent.alarms.rule import Rule
+from agent.alarms.rule import EcgRule, Rule
 from agent.alarms.technical import LEAD_OFF_REASONS, PoorSeconds
 
 TACHYCARDIA_AGREEMENT = 0.8
@@ -23,9 +23,9 @@ ventricular tachycardia have no beats to agree on, and some true asystoles follo
 LONGEST_INTERVAL_S = 10.0
 
 
-def rhythm_rules(limits: Limits) -> list[Rule]:
+def rhythm_rules(limits: Limits) -> list[EcgRule]:
     """The rules of one person, most urgent first; those that the person's limits disable are left out."""
-    rules: list[Rule] = [
+    rules: list[EcgRule] = [
         NoBeats("asystole", limits.asystole_longer_than_s, "Asystole"),
         Fibrillation("ventricular_fibrillation"),
         VentricularRun(
@@ -43,7 +43,7 @@ def rhythm_rules(limits: Limits) -> list[Rule]:
     return [rule for rule in rules if limits.enabled(rule.name)]
 
 
-def rules_of_two_leads(limits: Limits) -> list[Rule]:
+def rules_of_two_leads(limits: Limits) -> list[EcgRule]:
     """The rules of a person with a second lead: a run or a rate is found on whichever lead shows it.
 
     The second lead raises a rate only where the first does not deny it (`agent.alarms.corroboration`): one that misses
@@ -65,11 +65,11 @@ def rules_of_two_leads(limits: Limits) -> list[Rule]:
         for _ in range(2)
     )
     either = (EitherLead(run, other_run), EitherLead(slow, other_slow), EitherLead(fast, other_fast))
-    instead: dict[str, Rule] = {rule.name: rule for rule in either}
+    instead: dict[str, EcgRule] = {rule.name: rule for rule in either}
     return [instead.get(rule.name, rule) for rule in rhythm_rules(limits)]
 
 
-def signal_rules() -> list[Rule]:
+def signal_rules() -> list[EcgRule]:
     """Technical rules over an ECG's observations."""
     return [
         PoorSeconds("lead_off", 3, LEAD_OFF_REASONS, "Electrode off"),

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from agent.alarms.observation import Condition, Observation, Quality, SignalLost, SignalStart
-from agent.alarms.rule import NS, seconds
+from agent.alarms.rule import NEVER, NS, seconds
 
-NEVER = 1 << 63
 LEAD_OFF_REASONS = ("lead off", "flat", "saturated")
 
 
@@ -22,6 +21,7 @@ class PoorSeconds:
     for_s: int
     reasons: tuple[str, ...]
     what: str
+    sees = (Quality, SignalStart, SignalLost)
     END_S = 3
     _bad: int = 0
     _good: int = 0
@@ -33,10 +33,10 @@ class PoorSeconds:
 
     def see(self, seen: Observation) -> list[Condition]:
         match seen:
-            case SignalStart() | SignalLost():
-                self._bad = self._good = 0
             case Quality():
                 return self._second(seen)
+            case SignalStart() | SignalLost():
+                self._bad = self._good = 0
             case _:
                 pass
         return []

@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from agent.alarms.alert import AlertEvent
-from agent.alarms.observation import Observation
+from agent.alarms.observation import Beat, Observation, Prediction, Quality
 from agent.heart_day import HeartDay, heart_day
 from agent.history.alarms import ALARM_INSERT, Row, alarm_row, alert_row, attention_row
 from agent.history.ecg import EcgBucket, EcgBuckets
@@ -116,6 +116,11 @@ class History:
     def watch(self, patient: str, seen: Observation) -> None:
         """Take one observation as the engine makes it: its `watch`."""
         match seen:
+            case Beat() | Quality() | Prediction():
+                buckets = self._ecg[patient]
+                buckets.push(seen)
+                if len(buckets.open) > 1:
+                    self._ripe.add(patient)
             case Glucose():
                 self._add("glucose", (patient, seen.t_ns, seen.mg_dl, 0, seen.doubt, seen.beyond))
             case PastReading(kind="revised"):
@@ -125,10 +130,7 @@ class History:
             case Outlook():
                 self._add("outlook", _outlook_row(patient, seen))
             case _:
-                buckets = self._ecg[patient]
-                buckets.push(seen)
-                if len(buckets.open) > 1:
-                    self._ripe.add(patient)
+                pass
 
     def note_events(self, events: Sequence[AlertEvent]) -> None:
         """Take what the rules, or the agent itself, have said."""

@@ -57,10 +57,10 @@ class EcgBuckets:
 
     def push(self, seen: Observation) -> None:
         match seen:
-            case Quality():
-                self._second(seen)
             case Beat(status=BeatStatus.CONFIRMED, usable=True):
                 self._beat(seen)
+            case Quality():
+                self._second(seen)
             case Prediction(task="rhythm", usable=True):
                 bucket = self._at(seen.at_ns - 1)
                 bucket.rhythm_s += HOP_S
@@ -79,7 +79,10 @@ class EcgBuckets:
 
     def _at(self, t_ns: int) -> EcgBucket:
         start_ns = t_ns - t_ns % BUCKET_NS
-        return self.open.setdefault(start_ns, EcgBucket(start_ns))
+        bucket = self.open.get(start_ns)
+        if bucket is None:
+            bucket = self.open[start_ns] = EcgBucket(start_ns)
+        return bucket
 
     def _second(self, second: Quality) -> None:
         bucket = self._at(second.start_ns)
@@ -102,5 +105,7 @@ class EcgBuckets:
         bucket.longest_s = max(beat.rr_s, bucket.longest_s or beat.rr_s)
 
     def _hides_a_beat(self, r_ns: int, rr_s: float) -> bool:
+        if not self._poor:
+            return False
         previous_ns = r_ns - round(rr_s * NS_PER_S)
         return any(start <= r_ns and end > previous_ns for start, end in self._poor)
