@@ -122,6 +122,7 @@ class MqttConnection:
         self._buffer: deque[Message] = deque()
         self._unacknowledged: deque[int] = deque()
         self._done: set[int] = set()
+        self._is_ack_due = False
         self._arrived = asyncio.Event()
         self._connected = asyncio.Event()
         self._publishing: dict[int, tuple[str, asyncio.Future[PublishResult]]] = {}
@@ -305,37 +306,25 @@ class MqttConnection:
         if self._link is None or not message.qos or message.connection_number != self._connection_number:
             return
         self._done.add(message.mid)
+        if not self._is_ack_due:
+            self._is_ack_due = True
+            self._loop.call_soon(self._send_acks)
+
+    def _send_acks(self) -> None:
+        """All that may leave, in one write: acknowledgements come by the tick."""
+        self._is_ack_due = False
+        mids: list[int] = []
         while self._unacknowledged and self._unacknowledged[0] in self._done:
             mid = self._unacknowledged.popleft()
             self._done.discard(mid)
-            self._link.ack(mid, 1)
+            mids.append(mid)
+        if mids and self._link is not None:
+            self._link.acknowledge(mids)
 
-    def _on_message(self, incoming: paho.MQTTMessage) -> None:
-        try:
-            topic = incoming.topic
-        except UnicodeDecodeError:
-            log.warning("mqtt %s: a message on a topic that is not UTF-8 was dropped", self.client_id)
-            if self._link is not None:
-                self._link.ack(incoming.mid, incoming.qos)
-            return
-        properties = incoming.properties
-        if incoming.qos:
-            self._unacknowledged.append(incoming.mid)
-        self._buffer.append(
-            Message(
-                topic=topic,
-                payload=bytes(incoming.payload),
-                qos=incoming.qos,
-                retain=incoming.retain,
-                duplicate=incoming.dup,
-                content_type=getattr(properties, "ContentType", None),
-                user_properties=tuple(getattr(properties, "UserProperty", ())),
-                mid=incoming.mid,
-                connection_number=self._connection_number,
-                response_topic=getattr(properties, "ResponseTopic", None),
-                correlation=getattr(properties, "CorrelationData", None),
-            )
-        )
+    def _on_message(self, message: Message) -> None:
+        if message.qos:
+            self._unacknowledged.append(message.mid)
+        self._buffer.append(message)
         self._arrived.set()
         if self._link is not None and len(self._buffer) >= self._max_buffered:
             self._link.pause_reading()
@@ -364,9 +353,9 @@ class MqttConnection:
 
     async def _connect_once(self, protocol: MQTTProtocolVersion) -> tuple[Outcome, bool]:
         """One connection from its opening to its end: how it ended, and whether it had been accepted."""
-        link = Link(self._broker, protocol, self._events)
-        self._link = link
         self._connection_number += 1
+        link = Link(self._broker, protocol, self._events, self._connection_number)
+        self._link = link
         self._unacknowledged.clear()
         self._done.clear()
         self._send_window, self._largest_packet = self._max_inflight, None

@@ -11,17 +11,19 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
 
 from paho.mqtt import client as paho
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.enums import MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from agent.mqtt.client import Client
+from agent.mqtt.nouns import Message
 from agent.mqtt.words import explain_connack, explain_disconnect, explain_os_error
 
 log = logging.getLogger(__name__)
@@ -66,7 +68,7 @@ class Events:
 
     opened: Callable[[Properties | None], None]
     """The broker let us in, with these properties of its CONNACK."""
-    received: Callable[[paho.MQTTMessage], None]
+    received: Callable[[Message], None]
     published: Callable[[int, ReasonCode], None]
     subscribed: Callable[[int, list[ReasonCode]], None]
 
@@ -83,7 +85,9 @@ class Outcome(Enum):
 class Link:
     """One attempt to connect and what comes of it; `run` lasts as long as the connection."""
 
-    def __init__(self, broker: Broker, protocol: MQTTProtocolVersion, events: Events) -> None:
+    def __init__(self, broker: Broker, protocol: MQTTProtocolVersion, events: Events, number: int) -> None:
+        """`number`: told by every message that comes."""
+        self._number = number
         self.is_v5 = protocol is MQTTProtocolVersion.MQTTv5
         self.is_paused = False
         self._broker, self._events = broker, events
@@ -91,7 +95,6 @@ class Link:
         self._opened: asyncio.Future[None] = self._loop.create_future()
         self._over: asyncio.Future[tuple[Outcome, str]] = self._loop.create_future()
         self._sock: socket.socket | None = None
-        self._n_received = 0
         self._client = self._new_client(protocol)
 
     @property
@@ -126,8 +129,9 @@ class Link:
         rc, mid = self._client.subscribe(topic_filter, qos=qos)
         return mid if rc is MQTTErrorCode.MQTT_ERR_SUCCESS else None
 
-    def ack(self, mid: int, qos: int) -> None:
-        self._client.ack(mid, qos)
+    def acknowledge(self, mids: Sequence[int]) -> None:
+        """PUBACK for each of these packet identifiers, in this order and all at once."""
+        self._client.acknowledge(mids)
 
     def pause_reading(self) -> None:
         """Leave what comes in the socket, so that the broker keeps the rest."""
@@ -139,18 +143,18 @@ class Link:
         self.is_paused = False
         if self._sock is not None:
             self._loop.add_reader(self._sock, self._on_readable)
-            self._loop.call_soon(self._on_readable)  # a TLS socket may hold bytes that the kernel no longer has
+            self._loop.call_soon(self._on_readable)  # there may be bytes that the kernel no longer has
 
     # -- opening and closing --------------------------------------------------------------------------------------
 
-    def _new_client(self, protocol: MQTTProtocolVersion) -> paho.Client:
+    def _new_client(self, protocol: MQTTProtocolVersion) -> Client:
         broker = self._broker
-        client = paho.Client(
-            CallbackAPIVersion.VERSION2,
+        client = Client(
+            protocol,
+            self._number,
+            self._on_plain_message,
             client_id=broker.client_id,
             clean_session=None if self.is_v5 else broker.clean_start,
-            protocol=protocol,
-            manual_ack=True,
             reconnect_on_failure=False,
         )
         client.connect_timeout = OPEN_TIMEOUT_S
@@ -261,9 +265,33 @@ class Link:
         is_unsaid = self.is_v5 and not (self._opened.done() or was_said)
         self._end(Outcome.CLOSED_UNSAID if is_unsaid else Outcome.OVER, detail)
 
-    def _on_message(self, _client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
-        self._n_received += 1
+    def _on_plain_message(self, message: Message) -> None:
         self._events.received(message)
+
+    def _on_message(self, _client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
+        """One that the client has not made a message of itself."""
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            log.warning("mqtt %s: a message on a topic that is not UTF-8 was dropped", self._broker.client_id)
+            self._client.ack(message.mid, message.qos)
+            return
+        properties = message.properties
+        self._events.received(
+            Message(
+                topic=topic,
+                payload=bytes(message.payload),
+                qos=message.qos,
+                retain=message.retain,
+                duplicate=message.dup,
+                content_type=getattr(properties, "ContentType", None),
+                user_properties=tuple(getattr(properties, "UserProperty", ())),
+                mid=message.mid,
+                connection_number=self._number,
+                response_topic=getattr(properties, "ResponseTopic", None),
+                correlation=getattr(properties, "CorrelationData", None),
+            )
+        )
 
     def _on_socket_open(self, _client: paho.Client, _data: Any, sock: Any) -> None:
         # Without it the kernel holds back each small packet for the last one's acknowledgement: 22 ms instead of 0.2.
@@ -286,13 +314,12 @@ class Link:
     def _on_readable(self) -> None:
         """Read until the socket is dry, reading is paused or others should have a turn."""
         sock = self._sock
-        if sock is None:
+        if sock is None or self.is_paused:
             return
         try:
             for _ in range(READS_AT_ONCE):
-                n_received = self._n_received
                 self._client.loop_read()
-                if self._n_received == n_received or self.is_paused:
+                if self.is_paused or not self._client.has_ahead:
                     break
         except Exception as error:  # whatever broke paho's parser came from outside and must not stop the agent
             log.exception("mqtt %s: unreadable packet", self._broker.client_id)
@@ -300,7 +327,9 @@ class Link:
             outcome = Outcome.OVER if self._opened.done() else Outcome.V5_NOT_SPOKEN
             self._end(outcome, f"the broker at {place} sent a packet that is not MQTT ({error!r})")
             return
-        if not self.is_paused and isinstance(sock, ssl.SSLSocket) and sock.fileno() >= 0 and sock.pending():
+        if self.is_paused or sock.fileno() < 0:
+            return
+        if self._client.has_ahead or (isinstance(sock, ssl.SSLSocket) and sock.pending()):
             self._loop.call_soon(self._on_readable)
 
 
