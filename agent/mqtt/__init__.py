@@ -9,17 +9,16 @@ import random
 import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
 from paho.mqtt import client as paho
 from paho.mqtt.enums import MQTTErrorCode, MQTTProtocolVersion
-from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from agent.mqtt.link import Broker, Events, Link, Outcome, Will, new_properties
+from agent.mqtt.link import Broker, Events, Link, Outcome, Will
 from agent.mqtt.nouns import (
     ConnectionStatus,
     Message,
@@ -29,6 +28,7 @@ from agent.mqtt.nouns import (
     PublishResult,
     SubscribeRefused,
 )
+from agent.mqtt.publishing import Waiting, publish_properties
 
 __all__ = [
     "ConnectionStatus",
@@ -54,19 +54,9 @@ TOPIC_NAME_INVALID, PACKET_TOO_LARGE = 0x90, 0x95
 """MQTT 5 reason codes that we give ourselves, before the broker has to."""
 PACKET_OVERHEAD = 256
 """Bytes of a PUBLISH packet beside topic and payload, at most: header and our properties."""
+FILTERS_A_PACKET = 100
+"""Subscriptions that go to the broker in one packet."""
 _jitter = random.SystemRandom()
-
-
-@dataclass(slots=True)
-class _Waiting:
-    """A publish that has no packet identifier yet because the broker's Receive Maximum is used up."""
-
-    topic: str
-    payload: bytes
-    qos: int
-    retain: bool
-    properties: Properties | None
-    result: asyncio.Future[PublishResult]
 
 
 class MqttConnection:
@@ -126,8 +116,8 @@ class MqttConnection:
         self._arrived = asyncio.Event()
         self._connected = asyncio.Event()
         self._publishing: dict[int, tuple[str, asyncio.Future[PublishResult]]] = {}
-        self._waiting: deque[_Waiting] = deque()
-        self._subscribing: dict[int, tuple[str, asyncio.Future[None]]] = {}
+        self._waiting: deque[Waiting] = deque()
+        self._subscribing: dict[int, tuple[Sequence[str], asyncio.Future[None]]] = {}
         self._send_window = max_inflight
         self._largest_packet: int | None = None
         self._task: asyncio.Task[None] | None = None
@@ -185,8 +175,8 @@ class MqttConnection:
             return result
         properties = None
         if self._status.protocol == "5":
-            properties = _publish_properties(expiry_s, content_type, user_properties, correlation)
-        self._waiting.append(_Waiting(topic, payload, qos, retain, properties, result))
+            properties = publish_properties(expiry_s, content_type, user_properties, correlation)
+        self._waiting.append(Waiting(topic, payload, qos, retain, properties, result))
         self._send_waiting()
         return result
 
@@ -244,46 +234,61 @@ class MqttConnection:
 
     # -- subscribing and receiving --------------------------------------------------------------------------------
 
-    def subscribe_nowait(self, topic_filter: str, qos: int = 1) -> asyncio.Future[None] | None:
+    def subscribe_nowait(self, *topic_filters: str, qos: int = 1) -> asyncio.Future[None] | None:
         """Subscribe now, or when there is a connection, and again after every reconnect.
 
         The future, None while there is no connection, is resolved by the broker's word; a refusal also shows in
         `status`. Read `messages()` meanwhile: what a lasting session has kept comes before that word, and once the
         buffer is full nothing more is read.
         """
-        self._subscriptions[topic_filter] = qos
-        return self._send_subscribe(topic_filter, qos) if self.is_connected else None
+        self._subscriptions |= dict.fromkeys(topic_filters, qos)
+        return self._send_subscribe(topic_filters, qos) if self.is_connected else None
 
-    async def subscribe(self, topic_filter: str, qos: int = 1) -> None:
+    async def subscribe(self, *topic_filters: str, qos: int = 1) -> None:
         """As `subscribe_nowait`, and wait for the broker's word if there is a connection. Raises SubscribeRefused."""
-        granted = self.subscribe_nowait(topic_filter, qos)
+        granted = self.subscribe_nowait(*topic_filters, qos=qos)
         if granted is not None:
             with contextlib.suppress(NotConnected):
                 await granted
 
-    def _send_subscribe(self, topic_filter: str, qos: int) -> asyncio.Future[None]:
+    def unsubscribe_nowait(self, *topic_filters: str) -> None:
+        """Ask the broker, over the connection that there is, to send no more; what it has kept still comes."""
+        for topic_filter in topic_filters:
+            self._subscriptions.pop(topic_filter, None)
+        if self._link is not None and self.is_connected:
+            for some in _in_packets(topic_filters):
+                self._link.unsubscribe(some)
+
+    def _send_subscribe(self, topic_filters: Sequence[str], qos: int) -> asyncio.Future[None]:
+        """The broker's word on the last packet of them: it answers in their order."""
         granted: asyncio.Future[None] = self._loop.create_future()
-        mid = self._link.subscribe(topic_filter, qos) if self._link is not None else None
-        if mid is None:
-            granted.set_exception(NotConnected(self._status.detail))
-            granted.exception()
-        else:
-            self._subscribing[mid] = (topic_filter, granted)
+        for some in _in_packets(topic_filters):
+            mid = self._link.subscribe(some, qos) if self._link is not None else None
+            if mid is None:
+                granted.set_exception(NotConnected(self._status.detail))
+                granted.exception()
+                break
+            is_last = some[-1] == topic_filters[-1]
+            self._subscribing[mid] = (some, granted if is_last else self._loop.create_future())
         return granted
 
     def _on_subscribed(self, mid: int, reasons: list[ReasonCode]) -> None:
-        topic_filter, granted = self._subscribing.pop(mid, ("", None))
-        refusal = next((reason.getName().lower() for reason in reasons if reason.is_failure), None)
-        if refusal is not None:
+        topic_filters, granted = self._subscribing.pop(mid, ((), None))
+        refusals = {
+            topic_filter: reason.getName().lower()
+            for topic_filter, reason in zip(topic_filters, reasons, strict=False)
+            if reason.is_failure
+        }
+        for topic_filter, refusal in refusals.items():
             refused = (*self._status.refused_subscriptions, topic_filter)
             log.error("mqtt %s: denied to subscribe to %s: %s", self.client_id, topic_filter, refusal)
             self._report(replace(self._status, refused_subscriptions=tuple(dict.fromkeys(refused))), logging.INFO)
         if granted is None or granted.done():
             return
-        if refusal is None:
+        if not refusals:
             granted.set_result(None)
         else:
-            granted.set_exception(SubscribeRefused(topic_filter, refusal))
+            granted.set_exception(SubscribeRefused(*next(iter(refusals.items()))))
             granted.exception()  # a re-subscription has nobody waiting: the status and the log have said it
 
     async def messages(self) -> AsyncIterator[Message]:
@@ -384,8 +389,8 @@ class MqttConnection:
         self._largest_packet = getattr(properties, "MaximumPacketSize", None)
         if len(self._buffer) >= self._max_buffered:
             self._link.pause_reading()
-        for topic_filter, qos in self._subscriptions.items():
-            self._send_subscribe(topic_filter, qos)
+        for qos in set(self._subscriptions.values()):
+            self._send_subscribe([one for one, asked in self._subscriptions.items() if asked == qos], qos)
         self._connected.set()
         self._report(ConnectionStatus(connected=True, detail=detail, protocol=protocol), level)
 
@@ -414,21 +419,5 @@ class MqttConnection:
                 log.exception("mqtt %s: a listener failed", self.client_id)
 
 
-def _publish_properties(
-    expiry_s: int | None,
-    content_type: str | None,
-    user_properties: Sequence[tuple[str, str]],
-    correlation: bytes | None,
-) -> Properties | None:
-    if expiry_s is None and content_type is None and not user_properties and correlation is None:
-        return None
-    properties = new_properties(PacketTypes.PUBLISH)
-    if expiry_s is not None:
-        properties.MessageExpiryInterval = expiry_s
-    if content_type is not None:
-        properties.ContentType = content_type
-    if user_properties:
-        properties.UserProperty = list(user_properties)
-    if correlation is not None:
-        properties.CorrelationData = correlation
-    return properties
+def _in_packets(topic_filters: Sequence[str]) -> list[Sequence[str]]:
+    return [topic_filters[k : k + FILTERS_A_PACKET] for k in range(0, len(topic_filters), FILTERS_A_PACKET)]

@@ -21,6 +21,7 @@ from paho.mqtt.enums import MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from agent.mqtt.client import Client
 from agent.mqtt.nouns import Message
@@ -124,10 +125,14 @@ class Link:
         info = self._client.publish(topic, payload, qos, retain, properties)
         return info.mid if info.rc is MQTTErrorCode.MQTT_ERR_SUCCESS else info.rc
 
-    def subscribe(self, topic_filter: str, qos: int) -> int | None:
+    def subscribe(self, topic_filters: Sequence[str], qos: int) -> int | None:
         """The packet identifier; None when there is no connection any more."""
-        rc, mid = self._client.subscribe(topic_filter, qos=qos)
+        options = SubscribeOptions(qos) if self.is_v5 else qos
+        rc, mid = self._client.subscribe([(one, options) for one in topic_filters])  # type: ignore[arg-type]
         return mid if rc is MQTTErrorCode.MQTT_ERR_SUCCESS else None
+
+    def unsubscribe(self, topic_filters: Sequence[str]) -> None:
+        self._client.unsubscribe(list(topic_filters))
 
     def acknowledge(self, mids: Sequence[int]) -> None:
         """PUBACK for each of these packet identifiers, in this order and all at once."""
