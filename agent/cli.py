@@ -239,16 +239,9 @@ def _demo(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from agent.config import ConfigError, load_config
-    from agent.supervisor import run_agent
+    from agent.workers.run import run_command
 
-    try:
-        config = load_config(args.config)
-    except ConfigError as error:
-        for fault in error.faults:
-            print(fault, file=sys.stderr)
-        return 2
-    return run_agent(config)
+    return run_command(args)
 
 
 def _check(args: argparse.Namespace) -> int:

@@ -43,6 +43,7 @@ from agent.uplink.publisher import Publisher
 from agent.uplink.webhook import WebhookPublisher
 from agent.vitals import Vital, device_vitals, vitals_of
 from agent.worker import Worker
+from agent.workers.tell import ToParent
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +82,14 @@ class Health:
         inbox: Inbox | None = None,
         economy: Economy | None = None,
         power: Power | None = None,
+        parent: ToParent | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
+        """`parent`: of a worker, whom it tells its part of the status in place of subscribers.
+
+        `notes`: reasons that hold as long as the process lives.
+        """
+        self._parent, self._notes = parent, tuple(notes)
         self._worker, self._thread, self._uplink, self._publisher = worker, thread, uplink, publisher
         self._source, self._ingest = source, ingest
         self._packs, self._sites, self._wearables, self._webhook = packs, sites, wearables, webhook
@@ -113,15 +121,8 @@ class Health:
             news = self._changed.is_set()
             self._changed.clear()
             if self._uplink.is_connected:
-                vitals = await loop.run_in_executor(self._thread, self._vitals)
-                if loop.time() >= self._days_due_s:
-                    self._days_due_s = loop.time() + DAYS_S
-                    vitals += await loop.run_in_executor(self._thread, self._heart_days)
-                if loop.time() >= self._devices_due_s:
-                    self._devices_due_s = loop.time() + DEVICE_VITALS_S
-                    vitals += [vital for status in self._devices() for vital in device_vitals(status, time.time_ns())]
-                for vital in vitals:
-                    self._show(vital_message(vital.message, self._worker.topics, vital.retained_s))
+                await self._show_vitals()
+            if self._uplink.is_connected or self._parent is not None:
                 reasons = tuple(self._reasons())
                 if news or loop.time() >= due_s or reasons != self._said:
                     due_s, self._said = loop.time() + every_s * self._economy.pace, reasons
@@ -130,9 +131,21 @@ class Health:
                 async with asyncio.timeout(VITALS_S * self._economy.pace):
                     await self._changed.wait()
 
+    async def _show_vitals(self) -> None:
+        loop = asyncio.get_running_loop()
+        vitals = await loop.run_in_executor(self._thread, self._vitals)
+        if loop.time() >= self._days_due_s:
+            self._days_due_s = loop.time() + DAYS_S
+            vitals += await loop.run_in_executor(self._thread, self._heart_days)
+        if loop.time() >= self._devices_due_s:
+            self._devices_due_s = loop.time() + DEVICE_VITALS_S
+            vitals += [vital for status in self._devices() for vital in device_vitals(status, time.time_ns())]
+        for vital in vitals:
+            self._show(vital_message(vital.message, self._worker.topics, vital.retained_s))
+
     async def goodbye(self) -> None:
         """Tell subscribers that monitoring stops now, and on purpose."""
-        if not self._uplink.is_connected:
+        if not self._uplink.is_connected or self._parent is not None:
             return
         topics = self._worker.topics
         try:
@@ -150,6 +163,9 @@ class Health:
         loop = asyncio.get_running_loop()
         devices = [_device_health(status) for status in self._devices()]
         status = await loop.run_in_executor(self._thread, self._status, self._reasons(), devices)
+        if self._parent is not None:
+            self._parent.tell(status)
+            return
         outgoing = status_message(status, self._worker.topics)
         try:
             async with asyncio.timeout(10.0):
@@ -184,7 +200,7 @@ class Health:
             sent.exception()  # display data that could not be sent is not worth a word
 
     def _reasons(self) -> list[str]:
-        reasons = []
+        reasons = list(self._notes)
         for pack in self._packs:
             reasons += [pack.loss] if pack.loss else [f"model {pack.id}: {refusal}" for refusal in pack.refused]
         if self._worker.disk_full:
@@ -209,6 +225,8 @@ class Health:
     def _input_reasons(self) -> list[str]:
         """What keeps data from coming in."""
         reasons = self._inbox.troubles() if self._inbox is not None else []
+        if not self._uplink.is_connected:  # a worker's parent can say so
+            reasons.append(f"alerts cannot be sent: {self._uplink.status.detail}")
         if not self._ingest.is_connected:
             reasons.append(f"no input: {self._ingest.status.detail}")
         reasons += [f"no input: denied to subscribe to {f}" for f in self._ingest.status.refused_subscriptions]

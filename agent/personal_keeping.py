@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from agent.engine import Engine
-from agent.glucose_state import GlucoseState
-from agent.history import History
 from agent.history.personal import PersonalVersions
+
+if TYPE_CHECKING:
+    from agent.engine import Engine
+    from agent.glucose_state import GlucoseState
+    from agent.history import History
 
 log = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from agent.config import PASSWORD_VARIABLE
 from agent.config.reader import read_password
 from agent.mqtt import ConnectionStatus, MqttConnection, SubscribeRefused
 from agent.tls import client_context
-from agent.uplink.messages import RESEARCH_NOTE, AlertMessage, StatusMessage, parse_event
+from agent.uplink.messages import RESEARCH_NOTE, AlertData, AlertMessage, StatusMessage, parse_event
 from agent.uplink.topics import ROOT, level
 
 QUIET_S = 60.0
@@ -103,7 +103,7 @@ class Listener:
         self._alarms_only = alarms_only
         self._left = count
         self._seen: dict[tuple[str, str, str], None] = {}
-        self._seq: dict[str, int] = {}
+        self._seq: dict[tuple[str, int | None], int] = {}
         self._status: dict[str, tuple[str, tuple[str, ...]]] = {}
         self._was_connected: bool | None = None
         self.heard = 0
@@ -169,7 +169,7 @@ class Listener:
         message = parse_event(payload)
         alert = message.data
         if is_event and not retained:
-            self._count_missed(agent, alert.seq, now_ns)
+            self._count_missed(agent, alert, now_ns)
         transition = (alert.alert_id, alert.phase.value, alert.decided_at)
         if transition in self._seen:
             return
@@ -181,16 +181,17 @@ class Listener:
         if self._left is not None:
             self._left -= 1
 
-    def _count_missed(self, agent: str, seq: int | None, now_ns: int) -> None:
+    def _count_missed(self, agent: str, alert: AlertData, now_ns: int) -> None:
         """Events are numbered without holes: say how many never came."""
+        seq, counted = alert.seq, (agent, alert.worker)
         if seq is None:
             return
-        last = self._seq.get(agent)
+        last = self._seq.get(counted)
         if last is not None and seq > last + 1:
             missed = seq - last - 1
             words = f"{missed} event(s) of agent {agent} were missed"
             self._say(words, "bold yellow", {"agent": agent, "missed": missed}, now_ns)
-        self._seq[agent] = max(seq, last or 0)
+        self._seq[counted] = max(seq, last or 0)
 
     def _remember(self, transition: tuple[str, str, str]) -> None:
         self._seen[transition] = None

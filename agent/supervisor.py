@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Awaitable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 
 from agent import __version__, audit, garbage, heap
 from agent.alarms.alert import AlertEvent
@@ -26,7 +26,6 @@ from agent.config import (
     WfdbSource,
     streams,
 )
-from agent.config import MqttSource as MqttSourceConfig
 from agent.device_alarms import DeviceAlarms
 from agent.engine import Engine
 from agent.health import Health
@@ -43,7 +42,6 @@ from agent.ingest.replay import EPOCH_NS, ReplaySource, record_chunks
 from agent.ingest.serial import SerialSource
 from agent.ingest.source import Source
 from agent.live_models import live_models, model_alarms
-from agent.logs import configure_logging
 from agent.mqtt import MqttConnection, Will
 from agent.mqtt.configured import connection_to
 from agent.persons import persons, record_of
@@ -57,11 +55,14 @@ from agent.uplink import discovery, outbox_file
 from agent.uplink.discovery import Discovery
 from agent.uplink.home_assistant import Member, discovery_documents
 from agent.uplink.messages import JSON_TYPE, offline_payload
-from agent.uplink.outbox import Outbox, OutboxError, Outgoing
+from agent.uplink.outbox import Outbox, OutboxError
 from agent.uplink.publisher import Publisher
-from agent.uplink.topics import INPUT_FILTER, Topics
+from agent.uplink.unsaved import send_unsaved
 from agent.uplink.webhook import WebhookPublisher
 from agent.worker import Worker
+from agent.workers.leaving import leave
+from agent.workers.shares import Share
+from agent.workers.tell import ToParent
 
 log = logging.getLogger(__name__)
 
@@ -73,22 +74,25 @@ GOODBYE_S = 3.0
 
 
 class Supervisor:
-    """One agent process, from a config."""
+    """One agent process, from a config: the whole agent, or one of its workers."""
 
-    def __init__(self, config: Config) -> None:
-        self._config = config
-        self._topics = Topics(config.agent.id)
+    def __init__(self, share: Share, parent: ToParent | None = None) -> None:
+        """`parent`: of a worker, whom it tells what concerns the whole agent."""
+        config = share.config
+        self._config, self._share, self._parent = config, share, parent
+        self._topics = share.topics
         self._streams = {place: StreamConfig(*expected) for place, expected in streams(config).items()}
-        config.agent.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder = share.folder
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         models, self._packs = live_models(config.agent.state_dir, config.agent.runtime, time.time_ns)
         self._persons, self._refused = persons(config, self._streams)
         outbox = Outbox(
-            config.agent.state_dir / outbox_file.FILE_NAME,
+            folder / outbox_file.FILE_NAME,
             config.outbox.max_mb << 20,
             webhook_bytes=config.webhook.max_mb << 20 if config.webhook else None,
         )
         kept = config.history  # opened after the outbox, whose lock keeps others out
-        self._history = History(config.agent.state_dir / FILE_NAME, days=kept.days, max_mb=kept.max_mb)
+        self._history = History(folder / FILE_NAME, days=kept.days, max_mb=kept.max_mb)
         engine = Engine(
             self._persons,
             models,
@@ -97,7 +101,7 @@ class Supervisor:
             watch=self._history.watch,
         )
         self._wall = config.agent.time == "wall"
-        standing = StandingAlarms(config.agent.state_dir / "standing.json")
+        standing = StandingAlarms(folder / "standing.json")
         self._economy = Economy()
         minded = config.power.enabled and self._wall
         self._power = PowerWatch(Power(config.power.warm_c, config.power.hot_c), self._economy) if minded else None
@@ -108,10 +112,10 @@ class Supervisor:
             wall=self._wall,
             standing=standing,
             history=self._history,
-            recorder=_recorder(config, engine, models),
+            recorder=_recorder(share, engine, models),
             manners=config.manners,
             alarms_per_day={patient.id: patient.alarms_per_day for patient in config.patients},
-            audit=Audit(config.agent.state_dir / audit.FILE_NAME),
+            audit=Audit(folder / audit.FILE_NAME),
             economy=self._economy,
         )
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="worker")
@@ -125,7 +129,11 @@ class Supervisor:
             for source in patient.sources
             if isinstance(source, NightscoutConfig)
         ]
-        self._stopping = asyncio.Event()
+        self._stopping, self._hearing = asyncio.Event(), asyncio.Event()
+        self._ingest: MqttConnection | None = None
+        self._source: MqttSource | None = None
+        self.has_left = False
+        """Whether `leave` has come to its end."""
         self._wearables: list[DeviceSource] = []
         worn = [source for patient in config.patients for source in patient.sources if isinstance(source, BleConfig)]
         self._bluetooth = bluetooth_source(worn, config.agent.state_dir) if worn else None
@@ -143,14 +151,18 @@ class Supervisor:
     async def run(self) -> None:
         """Run until `stop` is called."""
         loop = asyncio.get_running_loop()
-        mqtt = self._config.mqtt
+        mqtt, share = self._config.mqtt, self._share
         async with AsyncExitStack() as stack:
             will = Will(self._topics.status, offline_payload(self._config.agent.id), content_type=JSON_TYPE)
-            uplink = connection_to(mqtt, mqtt.client_id, will=will, clean_start=True)
-            ingest = connection_to(mqtt, f"{mqtt.client_id}-in")
-            filters = (INPUT_FILTER,) if self._hears_mqtt() else ()
+            uplink = connection_to(mqtt, share.uplink_id, will=None if self._parent else will, clean_start=True)
+            ingest = connection_to(mqtt, share.session)
             source = MqttSource(
-                ingest, self._streams, filters=filters, topics=self._topics, refuses=self._inbox.refuses
+                ingest,
+                self._streams,
+                filters=share.filters,
+                topics=self._topics,
+                refuses=self._inbox.refuses,
+                is_asked=share.is_asked,
             )
             publisher = Publisher(
                 uplink,
@@ -172,12 +184,14 @@ class Supervisor:
                 self._inbox,
                 self._economy,
                 self._power.power if self._power else None,
+                self._parent,
+                share.notes,
             )
             resumed = await loop.run_in_executor(self._thread, self._worker.recover, source.decoder.decode)
             log.info("agent %s, vagus %s: %s", self._config.agent.id, __version__, resumed)
             garbage.settle()
             await self._say_what_stands()
-            home = self._discovery()
+            home = self._discovery(share.everybody) if share.everybody is not None else None
             for connection in (uplink, ingest, home.connection if home else None):
                 if connection is not None:
                     await stack.enter_async_context(connection)
@@ -192,6 +206,8 @@ class Supervisor:
                     *([tasks.create_task(self._webhook.run(), name="webhook")] if self._webhook else []),
                     *([tasks.create_task(self._power.run(health.changed), name="power")] if self._power else []),
                 ]
+                self._ingest, self._source = ingest, source
+                self._hearing.set()
                 await self._stopping.wait()
                 log.info("stopping")
                 for task in feeding:
@@ -218,20 +234,18 @@ class Supervisor:
         kept_open = [source for source in (self._bluetooth, self._serial) if source is not None]
         return [*replays, *self._sites, *kept_open]
 
-    def _discovery(self) -> Discovery | None:
+    def _discovery(self, config: Config) -> Discovery | None:
         """What Home Assistant is to be told; None where there is nothing to say and nothing to take away."""
-        config, home = self._config, self._config.home_assistant
+        home = config.home_assistant
         path = config.agent.state_dir / discovery.FILE_NAME
         worn = {patient.id: _wearables(patient) for patient in config.patients}
-        members = [Member(person, worn[person.id]) for person in self._persons]
+        expected = {place: StreamConfig(*one) for place, one in streams(config).items()}
+        members = [Member(person, worn[person.id]) for person in persons(config, expected)[0]]
         documents = discovery_documents(self._topics, home.prefix, members) if home.enabled else {}
         if not documents and not path.exists():
             return None
         connection = connection_to(config.mqtt, f"{config.mqtt.client_id}-home", clean_start=True)
         return Discovery(connection, home.prefix, documents, path)
-
-    def _hears_mqtt(self) -> bool:
-        return any(isinstance(source, MqttSourceConfig) for one in self._config.patients for source in one.sources)
 
     def _replay(self, patient: str, source: WfdbSource) -> ReplaySource:
         """A recording as a sensor: as if it began now, where the clock counts."""
@@ -242,6 +256,18 @@ class Supervisor:
     def stop(self) -> None:
         """End `run`: state is saved, subscribers are told."""
         self._stopping.set()
+
+    async def leave(self) -> None:
+        """Take in what the broker has kept for this session, and stop: others hear the sensors from now on."""
+        await self._hearing.wait()
+        if self._ingest is not None and self._source is not None and await leave(self._ingest, self._source):
+            self.has_left = True
+        self.stop()
+
+    async def has_turned(self) -> None:
+        """Returns when the worker's thread has had its turn: it does not hang."""
+        with suppress(RuntimeError):  # it has ended
+            await asyncio.get_running_loop().run_in_executor(self._thread, int)
 
     async def _work(self, uplink: MqttConnection, publisher: Publisher, health: Health) -> None:
         """Tick after tick: take what has come, step, commit, acknowledge, and let the publisher know."""
@@ -265,7 +291,7 @@ class Supervisor:
                     delivery.answer(outcome.accepted, outcome.words)
                 health.changed()
             if self._worker.unsaved:
-                _send_unsaved(uplink, self._worker.unsaved, sent_unsaved)
+                send_unsaved(uplink, self._worker.unsaved, sent_unsaved)
                 health.changed()
             elif sent_unsaved:
                 sent_unsaved.clear()
@@ -293,18 +319,20 @@ class Supervisor:
 
     async def _say_what_stands(self) -> None:
         """Put it on disk; what is no longer so ends."""
-        self._standing = self._what_stands()
+        self._standing = own = self._what_stands()
+        if self._parent is not None and self._topics.worker is not None:
+            agent = self._config.agent.id
+            self._parent.stand({rule: text for (subject, rule), text in own.items() if subject == agent})
+            own = {standing: text for standing, text in own.items() if standing[0] != agent}
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._thread, self._worker.stand, self._standing, time.time_ns())
+        await loop.run_in_executor(self._thread, self._worker.stand, own, time.time_ns())
 
 
-def run_agent(config: Config) -> int:
+def run_agent(share: Share) -> int:
     """`vagus run`: until SIGTERM or SIGINT. 0 on a clean stop, 1 when the agent could not go on."""
-
     heap.one_heap()
-    configure_logging(config.agent.log)
     try:
-        asyncio.run(_run_until_told(config))
+        asyncio.run(_run_until_told(share))
     except OutboxError as error:
         sys.stderr.write(f"vagus run: {error}\n")
         return 1
@@ -314,19 +342,19 @@ def run_agent(config: Config) -> int:
     return 0
 
 
-async def _run_until_told(config: Config) -> None:
-    supervisor = Supervisor(config)
+async def _run_until_told(share: Share) -> None:
+    supervisor = Supervisor(share)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, supervisor.stop)
     await supervisor.run()
 
 
-def _recorder(config: Config, engine: Engine, models: Models) -> Recorder | None:
-    kept = config.recorder
+def _recorder(share: Share, engine: Engine, models: Models) -> Recorder | None:
+    config, kept = share.config, share.config.recorder
     if not kept.enabled:
         return None
-    ring = Ring(config.agent.state_dir / RECORDINGS, days=kept.days, max_bytes=kept.max_mb << 20)
+    ring = Ring(share.folder / RECORDINGS, days=kept.days, max_bytes=kept.max_mb << 20)
     return Recorder(engine, models, ring, mains_hz=config.agent.mains_hz, late_after_s=config.agent.late_after_s)
 
 
@@ -335,17 +363,6 @@ def _wearables(patient: PatientConfig) -> tuple[str, ...]:
     devices = [source.device for source in patient.sources if isinstance(source, BleConfig)]
     devices += [source.stream.device for source in patient.sources if isinstance(source, SerialConfig)]
     return tuple(dict.fromkeys(devices))
-
-
-def _send_unsaved(uplink: MqttConnection, unsaved: Sequence[Outgoing], sent: set[int]) -> None:
-    """With a full disk an alert goes out at once, from memory; it is published again once it could be saved."""
-    for message in unsaved:
-        if id(message) not in sent and uplink.is_connected:
-            sent.add(id(message))
-            under_way = uplink.publish_nowait(
-                message.topic, message.payload, qos=1, retain=message.retain, content_type=message.content_type
-            )
-            under_way.add_done_callback(lambda done: done.cancelled() or done.exception())
 
 
 async def _at_most(seconds: float, awaitable: Awaitable[None]) -> None:

@@ -13,17 +13,15 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from agent import __version__
 from agent.alarms.alert import AlertEvent
 from agent.alarms.attention import Manners, Outcome
 from agent.attendance import Attendance
 from agent.audit import Audit
-from agent.engine import Engine
-from agent.history import History
 from agent.ingest.source import Delivery
 from agent.personal_keeping import PersonalKeeping
-from agent.recorder.recorder import Recorder
 from agent.spare import Economy, Spared
 from agent.standing import Standing, StandingAlarms, ended, technical
 from agent.uplink.commands import MAX_COMMAND_BYTES, parse_command
@@ -32,6 +30,11 @@ from agent.uplink.outbox import JournalEntry, Outbox, OutboxFull, Outgoing
 from agent.uplink.summary import Summaries, Watched
 from agent.uplink.topics import Topics
 from firmware_bridge.chunk import NS_PER_S, Chunk
+
+if TYPE_CHECKING:  # whoever watches nobody needs none of them
+    from agent.engine import Engine
+    from agent.history import History
+    from agent.recorder.recorder import Recorder
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +84,7 @@ class Worker:
         self.attendance: Attendance | None = None
         if wall:
             budgets = dict.fromkeys(engine.patients, 0.0) | dict(alarms_per_day or {})
-            self.attendance = Attendance(topics.agent, budgets, manners or Manners())
+            self.attendance = Attendance(topics.itself, budgets, manners or Manners())
         self._answers: list[tuple[Delivery, Outcome]] = []
         self._spared = Spared(economy or Economy(), engine.patients)
         self._had_fault = False
@@ -414,7 +417,7 @@ class Worker:
 
     def _disk_full_event(self, since_ns: int) -> AlertEvent:
         text = "The disk is full: only alerts are kept, and a crash may lose some"
-        return technical(self.topics.agent, "outbox_full", since_ns, text)
+        return technical(self.topics.itself, "outbox_full", since_ns, text)
 
 
 def _unpacked(blob: bytes) -> tuple[bytes, bytes]:

@@ -38,6 +38,7 @@ TECHNICAL: dict[str, Priority] = {
     "analysis_fault": Priority.MEDIUM,
     "outbox_full": Priority.MEDIUM,
     "overload": Priority.MEDIUM,
+    "worker_down": Priority.MEDIUM,
     "model_missing": Priority.MEDIUM,
     "model_runtime": Priority.LOW,
     "cgm_doubt": Priority.MEDIUM,

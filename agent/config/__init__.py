@@ -83,6 +83,7 @@ class AgentConfig:
     runtime: str = "auto"
     log: Literal["text", "json"] = "text"
     timezone: str = "UTC"
+    workers: int | Literal["auto"] = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,6 +301,7 @@ class _Reader:
             table.runtime,
             table.log,
             table.timezone,
+            table.workers,
         )
 
     def _zone(self, name: str) -> LocalTime:

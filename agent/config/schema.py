@@ -105,6 +105,12 @@ class AgentTable(Table):
         description='Name of the zone that times of day in limits are meant in, such as "Europe/London"; '
         "summer time is minded.",
     )
+    workers: Annotated[int, Field(ge=1, le=10)] | Literal["auto"] = Field(
+        1,
+        title="Processes",
+        description="How many share the patients among them, for more than one core can bear: docs/workers.md. "
+        '"auto": one a core, but no more than one for every 100 patients.',
+    )
     log: Literal["text", "json"] = Field(
         "text", title="Log format", description='"text" for people, "json" for a log collector.'
     )

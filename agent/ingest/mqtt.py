@@ -40,15 +40,17 @@ class MqttSource:
         filters: Sequence[str] = (INPUT_FILTER,),
         topics: Topics | None = None,
         refuses: Callable[[str], bool] = _hears_all,
+        is_asked: Callable[[bytes], bool] = lambda _: True,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         """`streams`: by (device, channel). `filters`: what to subscribe to, where the broker allows only some.
 
         `topics`: of the agent that commands are meant for; without them none are heard. `refuses`: whether a patient's
-        message is to be dropped unread.
+        message is to be dropped unread. `is_asked`: whether a command with this payload is this process's to answer,
+        where an agent has several.
         """
         self._connection, self._filters, self._clock_ns = connection, filters, clock_ns
-        self._topics, self._refuses = topics, refuses
+        self._topics, self._refuses, self._is_asked = topics, refuses, is_asked
         self.decoder = Decoder(streams)
         self.received = 0
         self.delivered = 0
@@ -62,13 +64,15 @@ class MqttSource:
 
         A broker that denies the subscription is shown in the connection's status, and asked again at every reconnect.
         """
-        for topic_filter in (*self._filters, *((self._topics.commands,) if self._topics else ())):
-            self._connection.subscribe_nowait(topic_filter, qos=1)
+        self._connection.subscribe_nowait(*self._all_filters())
         async for message in self._connection.messages():
             self.received += 1
             command = self._topics.parse_command(message.topic) if self._topics else None
             if command is not None and message.retain:
                 log.warning("a retained %s command is not obeyed: it would come again at every start", command)
+                self._connection.ack(message)
+                continue
+            if command is not None and not self._is_asked(message.payload):
                 self._connection.ack(message)
                 continue
             if command is not None:
@@ -84,6 +88,13 @@ class MqttSource:
                 continue
             self.delivered += 1
             await deliver(self._delivery(message, chunks))
+
+    def leave(self) -> None:
+        """Hear nothing new any more, only what the broker has kept."""
+        self._connection.unsubscribe_nowait(*self._all_filters())
+
+    def _all_filters(self) -> tuple[str, ...]:
+        return (*self._filters, *((self._topics.commands,) if self._topics else ()))
 
     def _command(self, message: Message, name: str) -> Delivery:
         answer = partial(self._answer, message) if message.response_topic else None

@@ -302,6 +302,11 @@ class MqttConnection:
                 self._link.resume_reading()
             yield message
 
+    @property
+    def unacknowledged(self) -> int:
+        """Messages that have come and wait for `ack`."""
+        return len(self._unacknowledged)
+
     def ack(self, message: Message) -> None:
         """Acknowledge a QoS 1 message, in any order: MQTT wants the order of arrival, so it leaves after those before.
 

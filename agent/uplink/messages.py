@@ -78,9 +78,13 @@ class AlertData(Model):
     verdict: VerdictModel | None = Field(default=None, description="what somebody says it was worth")
     drill: Literal[True] | None = Field(default=None, description="not real: somebody tries whether it is heard")
     seq: int | None = Field(
-        default=None, description="rises by one with every event of an agent: a hole is a missed event"
+        default=None,
+        description="rises by one with every event of an agent (of each `worker`): a hole is a missed event",
     )
     boot_id: int | None = Field(default=None, description="rises with every start of the agent")
+    worker: int | None = Field(
+        default=None, description="of an agent in several processes, the one that counts in `seq` and `boot_id`"
+    )
     committed_at: str | None = Field(
         default=None, description="wall clock when the event was put on disk; none in a replay"
     )
@@ -163,6 +167,17 @@ class PowerHealth(Model):
     )
 
 
+class WorkerHealth(Model):
+    """One of several processes that share the patients among them."""
+
+    worker: int
+    state: Literal["starting", "running", "down", "stopped"]
+    patients: int = Field(description="how many it watches when it runs")
+    deaths: int = Field(default=0, description="how often it died since the agent's start")
+    detail: str = ""
+    numbers: dict[str, float] = Field(default_factory=dict, description="what it measured of itself")
+
+
 class StatusMessage(Model):
     """Retained: what the agent is doing; the last will is one with `state` "offline"."""
 
@@ -180,6 +195,7 @@ class StatusMessage(Model):
     packs: list[PackHealth] = Field(default_factory=list)
     power: PowerHealth | None = Field(default=None, description="none where the config turns it off, or in a replay")
     counters: dict[str, int] = Field(default_factory=dict)
+    workers: list[WorkerHealth] = Field(default_factory=list, description="of an agent in several processes")
     note: Literal["research software, not a medical device"] = RESEARCH_NOTE
 
     def payload(self) -> bytes:
@@ -217,7 +233,7 @@ def alert_messages(
 
     What is late never enters the retained state; an end clears it, since it names this very alarm, unless it latches.
     """
-    message = _alert_message(event, topics.agent, seq=seq, boot_id=boot_id, committed_ns=committed_ns)
+    message = _alert_message(event, topics, seq=seq, boot_id=boot_id, committed_ns=committed_ns)
     _, payload = _fitting(message)
     priority = outgoing_priority(event)
     said = Outgoing(
@@ -261,7 +277,7 @@ def outgoing_priority(event: AlertEvent) -> int:
 
 def canonical_json(event: AlertEvent, agent: str = "replay") -> bytes:
     """The event without anything that differs between two runs over the same data: equal bytes, equal decisions."""
-    message, payload = _fitting(_alert_message(event, agent))
+    message, payload = _fitting(_alert_message(event, Topics(agent)))
     fields = message.model_dump(mode="json", exclude_none=True, exclude=_SAMPLES)
     samples = b""
     if message.data.evidence is not None:
@@ -279,7 +295,7 @@ def parse_event(payload: bytes) -> AlertMessage:
 
 def _alert_message(
     event: AlertEvent,
-    agent: str,
+    topics: Topics,
     *,
     seq: int | None = None,
     boot_id: int | None = None,
@@ -288,7 +304,7 @@ def _alert_message(
     """The message, with all of the evidence's strip."""
     return AlertMessage(
         id=_event_id(event),
-        source=f"/vagus/v1/{agent}",
+        source=f"/vagus/v1/{topics.agent}",
         type=f"vagus.alert.{event.phase.value}",  # type: ignore[arg-type]  # checked by the model against Phase
         subject=event.patient,
         time=rfc3339(event.at_ns),
@@ -309,6 +325,7 @@ def _alert_message(
             drill=event.drill or None,
             seq=seq,
             boot_id=boot_id,
+            worker=topics.worker,
             committed_at=None if committed_ns is None else rfc3339(committed_ns),
         ),
     )

@@ -9,17 +9,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from pydantic import Field, ValidationError
 
 from agent.alarms.alert import AlertEvent, Attended, Category, Phase, Priority, State
 from agent.alarms.states import of_glucose
-from agent.patient import Person
 from agent.uplink.evidence import Model, rfc3339
 from agent.uplink.messages import JSON_TYPE, RESEARCH_NOTE, outgoing_priority
 from agent.uplink.outbox import Outgoing
 from agent.uplink.topics import Topics
+
+if TYPE_CHECKING:
+    from agent.patient import Person
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +90,7 @@ class Summaries:
     def __init__(self, topics: Topics, watched: Mapping[str, Watched]) -> None:
         """`watched`: by person."""
         self._topics = topics
-        self._watched = {**watched, topics.agent: Watched()}
+        self._watched = {**watched, topics.itself: Watched()}
         self._now: dict[str, SummaryMessage] = {}
         self._unsaved: dict[str, bytes | None] = {}
         self._unheard: dict[str, set[str]] = {}

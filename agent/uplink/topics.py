@@ -34,9 +34,16 @@ class Topics:
     """The topics of one agent."""
 
     agent: str
+    worker: int | None = None
+    """Which of several processes speaks, where each has some of the patients."""
 
     def __post_init__(self) -> None:
         level(self.agent)
+
+    @property
+    def itself(self) -> str:
+        """Whom an alarm is about that concerns this process alone; no pseudonym has a colon."""
+        return self.agent if self.worker is None else f"{self.agent}:w{self.worker}"
 
     @property
     def status(self) -> str:

@@ -21,6 +21,7 @@ from agent.ingest.sensor import publish_chunks
 from agent.ingest.simulate import Episode, Rhythm, SimulatedPatient
 from agent.mqtt import MqttConnection
 from agent.supervisor import Supervisor
+from agent.workers.shares import whole
 
 pytestmark = pytest.mark.broker
 SCRIPT = (Episode(Rhythm.SINUS, 12.0), Episode(Rhythm.ASYSTOLE, 8.0), Episode(Rhythm.SINUS, 6.0))
@@ -105,7 +106,7 @@ def test_a_webhook_in_trouble_is_an_alarm_on_the_agent(tmp_path: Path, monkeypat
             '[agent]\nid = "home"\nstate_dir = "state"\n[[patient]]\nid = "anna"\n[[patient.source]]\ntype = "mqtt"\n'
         )
         text += 'device = "patch"\nchannel = "ecg"\nkind = "ecg"\nrate_hz = 250\n' + webhook(receiver, tmp_path)
-        supervisor = Supervisor(parse_config(text, tmp_path / "agent.toml", {}))
+        supervisor = Supervisor(whole(parse_config(text, tmp_path / "agent.toml", {})))
         hook = supervisor._webhook
         assert hook is not None
         assert ("home", "webhook") not in supervisor._what_stands()
