@@ -26,8 +26,8 @@ from firmware_bridge.codecs import cbor_chunk
 STREAM = Stream("p0", "d0", "ecg", kind="ecg", unit="mV", rate_hz=250.0, channels=("II",))
 MEASURED_S = 60.0
 GOAL_PERCENT = 2.0
-SETTLED_S = 3.0
-"""After the start, and after each stretch: what it left behind is done, and alarms on silence have been sent."""
+SETTLED_S = {"waiting": 35.0, "streaming": 5.0, "silent": 45.0}
+"""Before each stretch: what the last one left behind is done, alarms on silence have been sent, it is calm."""
 START_TIMEOUT_S = 60.0
 WAKES = "voluntary_ctxt_switches"
 
@@ -66,13 +66,13 @@ async def idle_figures(seconds: float) -> dict[str, Any]:
                         await _online(sensor)
                     figures: dict[str, Any] = {"seconds": seconds, "start_s": time.monotonic() - began_s}
                     figures["start_cpu_s"] = cpu_s(agent.pid)
-                    figures["waiting"] = await _measured(agent.pid, seconds)
+                    figures["waiting"] = await _measured("waiting", agent.pid, seconds)
                     streaming = asyncio.create_task(_stream(sensor))
                     try:
-                        figures["streaming"] = await _measured(agent.pid, seconds)
+                        figures["streaming"] = await _measured("streaming", agent.pid, seconds)
                     finally:
                         streaming.cancel()
-                    figures["silent"] = await _measured(agent.pid, seconds)
+                    figures["silent"] = await _measured("silent", agent.pid, seconds)
                 finally:
                     agent.terminate()
                     await agent.wait()
@@ -86,8 +86,8 @@ async def _online(subscriber: MqttConnection) -> None:
             return
 
 
-async def _measured(pid: int, seconds: float) -> dict[str, float]:
-    await asyncio.sleep(SETTLED_S)
+async def _measured(stretch: str, pid: int, seconds: float) -> dict[str, float]:
+    await asyncio.sleep(SETTLED_S[stretch])
     began_s, before_s, woke = time.monotonic(), cpu_s(pid), _wakes(pid)
     await asyncio.sleep(seconds)
     passed_s = time.monotonic() - began_s

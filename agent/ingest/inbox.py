@@ -42,6 +42,8 @@ GATHER_S, GATHER_PER_PATIENT_S, GATHER_AT_MOST_S = 0.002, 0.0005, 0.05
 """After the first delivery of a tick, wait this long for others: one commit and one inference then serve them all."""
 IDLE_S = 0.25
 """With no data, time is let pass this often, so that silence is noticed."""
+CALM_S, CALM_AFTER_S = 1.0, 30.0
+"""And after so long without any only this often: a small machine that waits should sleep."""
 
 
 @dataclass(slots=True)
@@ -107,7 +109,7 @@ class Inbox:
         """Bytes that wait."""
         self.waiting = 0
         """Deliveries that wait."""
-        self._drawn_s = clock_s()
+        self._drawn_s = self._heard_s = clock_s()
         self.waited_s = 0.0
         """How long the oldest delivery of the last tick had waited."""
         self._came = asyncio.Event()
@@ -230,7 +232,7 @@ class Inbox:
         if not self.waiting:
             self._came.clear()
             try:
-                async with asyncio.timeout(IDLE_S):
+                async with asyncio.timeout(self._idle_s()):
                     await self._came.wait()
             except TimeoutError:
                 self._drawn_s, self.waited_s = self._clock_s(), 0.0
@@ -252,10 +254,15 @@ class Inbox:
                 drawn += self._share_of(queue, share_s, now_s)
                 if not queue.waiting:
                     del self._busy[patient]
+        if commands or drawn:
+            self._heard_s = now_s
         if self._live:
             self._lose_patience(now_s)
         self._has_room.set()
         return commands + drawn
+
+    def _idle_s(self) -> float:
+        return CALM_S if self._clock_s() - self._heard_s >= CALM_AFTER_S else IDLE_S
 
     def _share_of(self, queue: _Queue, share_s: float, now_s: float) -> list[Delivery]:
         """Each round robin gives a share; one whose last chunk was longer pays that off first."""

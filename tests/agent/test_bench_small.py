@@ -25,7 +25,7 @@ def test_a_view_counts_with_what_it_keeps_alive_and_nothing_counts_twice() -> No
 
 
 def test_the_agent_is_measured_before_during_and_after_an_ecg(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(idle, "SETTLED_S", 0.2)
+    monkeypatch.setattr(idle, "SETTLED_S", dict.fromkeys(idle.SETTLED_S, 0.2))
     figures = asyncio.run(idle.idle_figures(1.0))
     assert figures["start_s"] >= figures["start_cpu_s"] / 2 > 0
     for stretch in ("waiting", "streaming", "silent"):

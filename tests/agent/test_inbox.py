@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from agent.ingest import inbox as inbox_module
 from agent.ingest.inbox import (
     ASIDE_S,
+    CALM_AFTER_S,
     COMMANDS_A_TICK,
     IDLE_S,
     OVERHEAD_BYTES,
@@ -261,5 +262,25 @@ def test_without_data_a_tick_lets_time_pass(monkeypatch: pytest.MonkeyPatch) -> 
         taking = asyncio.create_task(inbox.take())
         await inbox.offer(sender.delivery("p0"))
         assert len(await taking) <= 1
+
+    asyncio.run(scenario())
+
+
+def test_after_a_while_without_data_time_passes_in_longer_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inbox_module, "CALM_S", 0.001)
+    monkeypatch.setattr(inbox_module, "IDLE_S", 3600.0)
+
+    async def scenario() -> None:
+        inbox, sender, clock = make(1)
+        await inbox.offer(sender.delivery("p0"))
+        inbox.draw()
+        clock.now_s += CALM_AFTER_S
+        assert await asyncio.wait_for(inbox.take(), 60) == ()
+        await inbox.offer(sender.delivery("p0"))
+        inbox.draw()
+        taking = asyncio.create_task(inbox.take())
+        await asyncio.sleep(0)
+        await inbox.offer(sender.delivery("p0"))
+        assert len(await asyncio.wait_for(taking, 60)) == 1
 
     asyncio.run(scenario())
