@@ -46,7 +46,7 @@ from agent.wall_time import WallTime
 from agent.windows import KEPT_SAMPLES, QUESTIONS, SECOND_OPINION, Question
 from firmware_bridge.chunk import NS_PER_S, Chunk, Gap, Stream
 
-SNAPSHOT_FORMAT = 6
+SNAPSHOT_FORMAT = 7
 FIBRILLATES_FROM = 0.7
 """Probability of atrial fibrillation from which early beats are taken for part of it."""
 

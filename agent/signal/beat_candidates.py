@@ -23,13 +23,19 @@ _FLOOR_MV_S = 1.0
 residual noise of a lead that is off, or an asystole's baseline must not become beats however long they last."""
 SHAPE = 24
 """Every other sample of the detection path over 192 ms, ending 4 samples after the envelope's maximum."""
-_SEGMENT = 2 * SHAPE
-_SEGMENT_END = 4
+_SEGMENT = np.arange(4 - 2 * SHAPE, 4)
 _R_SEARCH = (-30, -2)
 """Where the R peak lies relative to the envelope's maximum, in samples of the input's time."""
 _R_BASELINE = 49
 """The R peak is the largest deviation from the mean of the 196 ms around it: closest to MIT-BIH's annotators."""
-HISTORY = 112
+_AROUND = np.array([0, -20, 20, *range(-ISOLATION, ISOLATION + 1, 5)])
+"""Samples of the envelope about its maximum that a candidate is described by."""
+_NEAR = np.arange(MORPHOLOGY_DELAY + _R_SEARCH[0] - _R_BASELINE // 2, ISOLATION)
+"""Samples of the morphology path about the envelope's maximum in which the R peak and its surroundings lie."""
+_R_IN_NEAR = slice(_R_BASELINE // 2, _R_BASELINE // 2 + _R_SEARCH[1] - _R_SEARCH[0])
+_BASELINE_OF_R = np.minimum(np.arange(_R_SEARCH[1] - _R_SEARCH[0]), len(_NEAR) - _R_BASELINE)
+"""Of those the ones that may be the R peak, and where the surroundings of each begin: none are newer than known."""
+HISTORY = _ENVELOPE + 2 * ISOLATION
 """Samples of both paths that finding the next candidate needs."""
 REJECTED = -12.0
 """Log odds of a candidate that was not worth describing."""
@@ -62,23 +68,20 @@ class Candidate:
     provisional: bool = False
 
 
-def find_candidates(
-    history: Signal, seen: Sequence[int], detection: Signal, morphology: Signal
-) -> list[list[Candidate]]:
-    """Candidates that became certain within these samples, per row, in order of time.
+def find_candidates(seen: Sequence[int], detection: Signal, morphology: Signal) -> list[list[Candidate]]:
+    """Candidates that became certain within the newest samples, per row, in order of time.
 
-    `history` [rows, 2, HISTORY] is what came before of (detection, morphology), each [rows, n]; `seen` counts each
-    row's samples before these.
+    Both paths are [rows, HISTORY + n]: what came before, then the newest samples; `seen` counts each row's samples
+    before these.
     """
-    rows, n = detection.shape
-    d = np.concatenate((history[:, 0], detection), axis=1)
-    m = np.concatenate((history[:, 1], morphology), axis=1)
-
-    slope = np.abs(d[:, 1:] - d[:, :-1])  # slope[:, i] belongs to d[:, i + 1]
-    envelope = _moving_sum(slope, _ENVELOPE) * (_RATE / _ENVELOPE)
-    lead = _ENVELOPE  # envelope[:, i] belongs to d[:, i + lead]
+    rows, length = detection.shape
+    n = length - HISTORY
+    slope = np.abs(detection[:, 1:] - detection[:, :-1])  # slope[:, i] belongs to detection[:, i + 1]
+    envelope = _moving_sum(slope, _ENVELOPE)
+    envelope *= _RATE / _ENVELOPE
+    lead = _ENVELOPE  # envelope[:, i] belongs to detection[:, i + lead]
     side = _moving_maximum(envelope, ISOLATION)  # side[:, i]: envelope[:, i … i + 24]
-    start = HISTORY - lead - ISOLATION  # the first maximum these samples can make certain
+    start = ISOLATION  # the first maximum these samples can make certain
     centre = envelope[:, start : start + n]
     left = side[:, start - ISOLATION : start - ISOLATION + n]
     right = side[:, start + 1 : start + 1 + n]
@@ -87,34 +90,31 @@ def find_candidates(
     if not len(row):
         return found
 
-    at = column + start + lead  # column in d and m
-    in_envelope = at - lead
-    amplitude = envelope[row, in_envelope]
-    segments = d[row[:, None], at[:, None] + np.arange(_SEGMENT_END - _SEGMENT, _SEGMENT_END)]
+    in_envelope = (row * envelope.shape[1] + column + start)[:, None]
+    at = column + start + lead  # column in the paths
+    in_path = (row * length + at)[:, None]
+    around = envelope.take(in_envelope + _AROUND)
+    amplitude, rise, fall = around[:, 0], around[:, 1] / around[:, 0], around[:, 2] / around[:, 0]
+    ambient = np.min(around[:, 3:], axis=1)
+    segments = detection.take(in_path + _SEGMENT)
     steepest = _RATE * np.max(np.abs(segments[:, 1:] - segments[:, :-1]), axis=1)
     shapes = segments[:, ::2]
     energy = np.sqrt(_moving_sum(shapes * shapes, SHAPE))
     shapes = shapes / np.maximum(energy, 1e-9)
-    rise = envelope[row, in_envelope - 20] / amplitude
-    fall = envelope[row, in_envelope + 20] / amplitude
-    ambient = np.min(envelope[row[:, None], in_envelope[:, None] + np.arange(-ISOLATION, ISOLATION + 1, 5)], axis=1)
 
-    sums = _moving_sum(m, _R_BASELINE)  # sums[:, i]: m[:, i … i + 48]
-    places = at[:, None] + np.arange(*_R_SEARCH) + MORPHOLOGY_DELAY
-    newest = at[:, None] + ISOLATION - 1
-    half = _R_BASELINE // 2
-    baseline = sums[row[:, None], np.minimum(places + half, newest) - 2 * half] / _R_BASELINE
-    deviation = np.abs(m[row[:, None], places] - baseline)
+    near = morphology.take(in_path + _NEAR)
+    baseline = _moving_sum(near, _R_BASELINE)[:, _BASELINE_OF_R] / _R_BASELINE
+    deviation = np.abs(near[:, _R_IN_NEAR] - baseline)
     r_offset = np.argmax(deviation, axis=1) + _R_SEARCH[0]
     deflection = np.max(deviation, axis=1)
 
-    first = np.asarray(seen)[row] - HISTORY
-    peak = (at + first).tolist()
-    r_index = (at + first + r_offset).tolist()
-    columns = (x.tolist() for x in (row, amplitude, steepest, rise, fall, deflection, ambient))
-    for k, (i, a, s, up, down, v, quiet) in enumerate(zip(*columns, strict=True)):
-        if r_index[k] >= 0:
-            found[i].append(Candidate(peak[k], r_index[k], a, s, up, down, v, quiet, shapes[k]))
+    peak = at + (np.asarray(seen)[row] - HISTORY)
+    columns = (x.tolist() for x in (row, peak, peak + r_offset, amplitude, steepest, rise, fall, deflection, ambient))
+    for (i, top, r_index, high, steep, up, down, tall, quiet), shape in zip(
+        zip(*columns, strict=True), shapes, strict=True
+    ):
+        if r_index >= 0:
+            found[i].append(Candidate(top, r_index, high, steep, up, down, tall, quiet, shape))
     return found
 
 
@@ -122,15 +122,16 @@ def _moving_sum(x: Signal, width: int) -> Signal:
     """Sums of x[:, i … i + width - 1] along axis 1, by doubling: the same additions for every i, in the same order."""
     out: Signal | None = None
     block, size, covered = x, 1, 0
-    while covered < width:
+    while True:
         if width & size:
             length = x.shape[1] - covered - size + 1
             part = block[:, covered : covered + length]
             out = part if out is None else out[:, :length] + part
             covered += size
+        if covered == width:
+            return x if out is None else out
         block = block[:, :-size] + block[:, size:]
         size *= 2
-    return x if out is None else out
 
 
 def _moving_maximum(x: Signal, width: int) -> Signal:

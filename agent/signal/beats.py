@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
-import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -13,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.signal import beat_scorer
-from agent.signal.beat_candidates import HISTORY, ISOLATION, REJECTED, SHAPE, Candidate, find_candidates
+from agent.signal.beat_candidates import HISTORY, ISOLATION, REJECTED, Candidate, find_candidates
+from agent.signal.beat_levels import MEMORY, NEGLIGIBLE, Lesson, Levels, compare, first_levels, learn
 from agent.signal.resample import ANALYSIS_RATE_HZ
 
 Signal = npt.NDArray[np.float64]
@@ -26,9 +25,6 @@ _RATE = ANALYSIS_RATE_HZ
 _CONFIRM = round(CONFIRM_S * _RATE)
 _LEARN = 2 * _RATE
 """The first two seconds only set the levels; their beats come out together at the end of it."""
-_LEARN_FLOOR_MV_S = 2.0
-"""Least first level: a stretch that begins with a still heart must not take its noise for beats. Of 164,000 beats of
-MIT-BIH DS1 and SVDB, one in 2,000 is smaller."""
 _REFRACTORY = 45
 """180 ms: no two beats are nearer."""
 _SEARCHBACK_RR = 1.5
@@ -37,19 +33,12 @@ _SEARCHBACK_SHARE = 0.25
 """Least share of the usual amplitude for search-back: P waves that are not conducted must stay a pause."""
 _SEARCHBACK_LIMIT = 3 * _RATE
 """Nothing older than this is found by search-back: by then a pause is news of its own."""
-_MEMORY = 8
-"""Levels are medians over this many last beats (Hamilton & Tompkins)."""
 _BLOCK = 64
 """Patients looked through at once: as many as fit a processor's cache."""
-_NEGLIGIBLE = 0.1
-"""Share of the usual amplitude below which a candidate is not even described."""
 _UNLIKELY = 0.2
-"""The same for a provisional beat."""
+"""Share of the usual amplitude below which nothing is proposed as a beat; of its confirmation see NEGLIGIBLE."""
 _BEFORE, _AFTER = 100, 110
 """Samples before and after within which the largest neighbour counts."""
-_TEMPLATE, _ACCEPTED, _DISMISSED = 0, 1, 1 + _MEMORY
-"""Rows of the shapes a person is known by: the template, then the last beats, then the last things that were none."""
-_SHAPES = 1 + 2 * _MEMORY
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,53 +53,11 @@ class BeatMark:
 
 
 @dataclass(slots=True, eq=False)
-class Levels:
-    """What is usual for this person, from the last `_MEMORY` confirmed beats and what was passed over between them."""
-
-    amplitudes: list[float]
-    slopes: list[float]
-    rr: list[int]
-    fits: list[float]
-    noises: list[float]
-    shapes: Signal
-    """(17, 24): see `_TEMPLATE`."""
-    accepted: int = 0
-    dismissed: int = 0
-    """How many have been written into `shapes`' two rings."""
-    amplitude: float = 0.0
-    slope: float = 0.0
-    interval: float = 0.0
-    fit: float = 0.0
-    noise: float = 0.0
-    spread: float = 0.0
-    """Medians of the lists above, and the range of `rr` as a share of its median."""
-
-    def settle(self) -> None:
-        """Forget beyond the memory, and take the medians anew."""
-        for values in (self.amplitudes, self.slopes, self.rr, self.fits):
-            del values[:-_MEMORY]
-        self.amplitude = _median(self.amplitudes)
-        self.slope = _median(self.slopes)
-        self.interval = _median(self.rr)
-        self.fit = _median(self.fits)
-        self.spread = min((max(self.rr) - min(self.rr)) / self.interval, 2.0)
-
-    def dismiss(self, other: Candidate) -> None:
-        """Learn from what was no beat."""
-        self.noises.append(other.amplitude)
-        del self.noises[:-_MEMORY]
-        self.noise = _median(self.noises)
-        if other.amplitude > _NEGLIGIBLE * self.amplitude:
-            self.shapes[_DISMISSED + self.dismissed % _MEMORY] = other.shape
-            self.dismissed += 1
-
-
-@dataclass(slots=True, eq=False)
 class QrsState:
     """One patient's detector memory; mutated by `QrsDetector.push`."""
 
     history: Signal
-    """(2, 112): the last samples of the detection and the morphology path."""
+    """(2, 78): the last samples of the detection and the morphology path."""
     seen: int = 0
     """Samples since the stretch began."""
     recent: list[Candidate] = field(default_factory=list)
@@ -127,8 +74,10 @@ class QrsState:
     """Envelope peak of the last provisional beat."""
 
 
-Decisions = Generator[tuple[float, ...], float, None]
-"""Yields measurements of a candidate, is sent its log odds of being a beat."""
+Asked = tuple[Candidate, Levels, tuple[float, ...]]
+"""A candidate, what is usual for its person, and its measurements but for the likeness of shapes."""
+Decisions = Generator[Asked, float, None]
+"""Yields what is asked about, is sent its log odds of being a beat."""
 
 
 class QrsDetector:
@@ -156,25 +105,34 @@ class QrsDetector:
         if not detection.size:
             return [[] for _ in states]
         marks: list[list[BeatMark]] = [[] for _ in states]
-        waiting: list[tuple[int, Decisions, tuple[float, ...]]] = []
+        lessons: list[Lesson] = []
+        waiting: list[tuple[int, Decisions, Asked]] = []
         for row, (state, found) in enumerate(zip(states, self._candidates(states, detection, morphology), strict=True)):
-            if not found and not state.undecided:
+            if not found and not _is_due(state, state.seen):
                 continue
-            decisions = _decide(state, found, marks[row])
-            measured = next(decisions, None)
-            if measured is not None:
-                waiting.append((row, decisions, measured))
+            decisions = _decide(state, found, marks[row], lessons)
+            asked = next(decisions, None)
+            if asked is not None:
+                waiting.append((row, decisions, asked))
         while waiting:
-            flat = np.fromiter(chain.from_iterable(measured for _, _, measured in waiting), np.float64)
-            scores = self.score([row for row, _, _ in waiting], flat.reshape(len(waiting), -1))
-            still: list[tuple[int, Decisions, tuple[float, ...]]] = []
-            for (row, decisions, _), logit in zip(waiting, scores.tolist(), strict=True):
+            still: list[tuple[int, Decisions, Asked]] = []
+            for (row, decisions, _), logit in zip(waiting, self._answers(waiting, lessons), strict=True):
                 try:
                     still.append((row, decisions, decisions.send(logit)))
                 except StopIteration:
                     continue
             waiting = still
+        learn(lessons)
         return marks
+
+    def _answers(self, waiting: Sequence[tuple[int, Decisions, Asked]], lessons: list[Lesson]) -> list[float]:
+        """Log odds of what is waited for, once all that was accepted before is learnt."""
+        learn(lessons)
+        numbers = chain.from_iterable(asked[2] for _, _, asked in waiting)
+        measurements = np.fromiter(numbers, np.float64).reshape(len(waiting), -1)
+        compare([asked[0] for _, _, asked in waiting], [asked[1] for _, _, asked in waiting], measurements)
+        logits: list[float] = self.score([row for row, _, _ in waiting], measurements).tolist()
+        return logits
 
     def score(self, _rows: Sequence[int], measurements: Signal) -> Signal:
         """Log odds (n,) of candidates (n, MEASUREMENTS), the k-th being of row `_rows[k]`; training overrides this."""
@@ -184,64 +142,75 @@ class QrsDetector:
         """New candidates of every row; the paths' ends are remembered."""
         found: list[list[Candidate]] = []
         for start in range(0, len(states), _BLOCK):
-            block = states[start : start + _BLOCK]
-            new = detection[start : start + _BLOCK], morphology[start : start + _BLOCK]
-            history = np.stack([state.history for state in block])
-            found += find_candidates(history, [state.seen for state in block], *new)
-            ends = np.concatenate((history, np.stack(new, axis=1)), axis=2)[:, :, -HISTORY:]
-            for state, end in zip(block, ends, strict=True):
-                state.history = end.copy()
+            block = slice(start, start + _BLOCK)
+            history = np.concatenate([state.history for state in states[block]]).reshape(-1, 2, HISTORY)
+            paths = [
+                np.concatenate((history[:, k], new[block]), axis=1) for k, new in enumerate((detection, morphology))
+            ]
+            found += find_candidates([state.seen for state in states[block]], *paths)
+            ends = np.stack([path[:, -HISTORY:] for path in paths], axis=1)
+            for state, end in zip(states[block], ends, strict=True):
+                state.history[:] = end
                 state.seen += detection.shape[1]
         return found
 
 
-def _decide(state: QrsState, found: list[Candidate], out: list[BeatMark]) -> Decisions:
+def _decide(state: QrsState, found: list[Candidate], out: list[BeatMark], lessons: list[Lesson]) -> Decisions:
     """Take one row through all its decisions in order of time."""
     queue = state.recent
     for new in found:
         known_at = new.peak + ISOLATION
-        yield from _confirm_until(state, known_at - 1, out)
+        if _is_due(state, known_at):
+            yield from _confirm_before(state, known_at, out, lessons)
         queue.append(new)
         state.undecided += 1
-        if state.levels is not None and known_at >= _LEARN:
-            yield from _propose(state, state.levels, new, known_at, out)
-    yield from _confirm_until(state, state.seen - 1, out)
-    drop = bisect.bisect_left(queue, state.seen - 3 * _RATE, key=lambda c: c.peak)
-    del queue[: min(drop, len(queue) - state.undecided)]
+        levels, last = state.levels, state.last
+        if levels is None or known_at < _LEARN or new.amplitude < _UNLIKELY * levels.faded(last, new):
+            continue
+        new.logit = yield new, levels, _measure(state, levels, new, known_at, final=False)
+        follows = new.peak - state.last_provisional >= _REFRACTORY and (last is None or new.r_index > last.r_index)
+        if new.logit > 0 and follows:
+            new.provisional = True
+            state.last_provisional = new.peak
+            out.append(BeatMark(new.r_index, known_at, "provisional"))
+    if _is_due(state, state.seen):
+        yield from _confirm_before(state, state.seen, out, lessons)
+    drop, settled, oldest = 0, len(queue) - state.undecided, state.seen - 3 * _RATE
+    while drop < settled and queue[drop].peak < oldest:
+        drop += 1
+    del queue[:drop]
 
 
-def _propose(state: QrsState, levels: Levels, new: Candidate, known_at: int, out: list[BeatMark]) -> Decisions:
-    """Say at once whether a new candidate looks like a beat."""
-    last = state.last
-    if new.amplitude < _UNLIKELY * _faded(levels, last, new):
-        return
-    new.logit = yield _measure(state, levels, new, known_at)
-    follows = new.peak - state.last_provisional >= _REFRACTORY and (last is None or new.r_index > last.r_index)
-    if new.logit > 0 and follows:
-        new.provisional = True
-        state.last_provisional = new.peak
-        out.append(BeatMark(new.r_index, known_at, "provisional"))
+def _due(candidate: Candidate) -> int:
+    """The sample whose arrival ends a candidate's 0.6 s."""
+    due = candidate.r_index + _CONFIRM
+    return due if due > _LEARN else _LEARN
 
 
-def _confirm_until(state: QrsState, index: int, out: list[BeatMark]) -> Decisions:
-    """Settle every candidate whose 0.6 s are over when sample `index` has arrived."""
+def _is_due(state: QrsState, seen: int) -> bool:
+    """Whether the 0.6 s of some candidate are over when `seen` samples have arrived."""
+    return state.undecided > 0 and _due(state.recent[-state.undecided]) < seen
+
+
+def _confirm_before(state: QrsState, seen: int, out: list[BeatMark], lessons: list[Lesson]) -> Decisions:
+    """Settle every candidate that is due when `seen` samples have arrived."""
     while state.undecided:
         candidate = state.recent[-state.undecided]
-        due = max(candidate.r_index + _CONFIRM, candidate.peak + ISOLATION, _LEARN)
-        if due > index:
+        due = _due(candidate)
+        if due >= seen:
             return
         if state.levels is None:
-            state.levels = _learn(state.recent)
+            state.levels = first_levels(state.recent)
         levels, last = state.levels, state.last
         state.undecided -= 1
         apart = last is None or (candidate.peak - last.peak >= _REFRACTORY and candidate.r_index > last.r_index)
-        if not apart or candidate.amplitude < _NEGLIGIBLE * _faded(levels, last, candidate):
+        if not apart or candidate.amplitude < NEGLIGIBLE * levels.faded(last, candidate):
             candidate.logit = REJECTED
         else:
-            candidate.logit = yield _measure(state, levels, candidate, due, final=True)
+            candidate.logit = yield candidate, levels, _measure(state, levels, candidate, due, final=True)
         if candidate.logit > 0:
-            _search_back(state, levels, candidate.peak, due, out)
-            _accept(state, levels, candidate)
+            _search_back(state, levels, candidate.peak, due, out, lessons)
+            _accept(state, levels, candidate, lessons)
             out.append(BeatMark(candidate.r_index, due, "confirmed"))
             continue
         if candidate.provisional:
@@ -249,31 +218,13 @@ def _confirm_until(state: QrsState, index: int, out: list[BeatMark]) -> Decision
         if apart:
             levels.dismiss(candidate)
             state.passed_over.append(candidate)
-            del state.passed_over[: -2 * _MEMORY]
-        _search_back(state, levels, candidate.peak, due, out)
+            del state.passed_over[: -2 * MEMORY]
+        _search_back(state, levels, candidate.peak, due, out, lessons)
 
 
-def _learn(first: list[Candidate]) -> Levels:
-    """First levels, from the largest candidate of each of the first two seconds."""
-    seconds = [[c for c in first if c.peak // _RATE == s] for s in (0, 1)]
-    largest = [max(group, key=lambda c: c.amplitude) for group in seconds if group] or first[:1]
-    amplitude = max(sum(c.amplitude for c in largest) / len(largest), _LEARN_FLOOR_MV_S)
-    slope = sum(c.slope for c in largest) / len(largest)
-    shapes = np.zeros((_SHAPES, SHAPE))
-    shapes[_TEMPLATE] = max(largest, key=lambda c: c.amplitude).shape
-    noises = [0.1 * amplitude] * 3
-    levels = Levels([amplitude] * 3, [slope] * 3, [round(0.8 * _RATE)] * 3, [0.8] * 3, noises, shapes, noise=noises[0])
-    levels.settle()
-    return levels
-
-
-def _faded(levels: Levels, last: Candidate | None, c: Candidate) -> float:
-    """The usual amplitude, less after a long silence: the electrode may have moved."""
-    silence_s = (c.peak - last.peak) / _RATE - 2.0 if last is not None else 0.0
-    return levels.amplitude * max(0.1, 0.85**silence_s) if silence_s > 0 else levels.amplitude
-
-
-def _search_back(state: QrsState, levels: Levels, until: int, due: int, out: list[BeatMark]) -> None:
+def _search_back(
+    state: QrsState, levels: Levels, until: int, due: int, out: list[BeatMark], lessons: list[Lesson]
+) -> None:
     """Accept the likeliest candidates passed over while the pause up to `until` is too long for this rhythm."""
     while state.last is not None and state.passed_over:
         begin = state.last.peak
@@ -290,51 +241,34 @@ def _search_back(state: QrsState, levels: Levels, until: int, due: int, out: lis
         best = max(choices, key=lambda c: c.logit, default=None)
         if best is None or best.logit < beat_scorer.SEARCHBACK_LOGIT:
             return
-        _accept(state, levels, best)
+        _accept(state, levels, best, lessons)
         out.append(BeatMark(best.r_index, due, "confirmed"))
 
 
-def _accept(state: QrsState, levels: Levels, beat: Candidate) -> None:
+def _accept(state: QrsState, levels: Levels, beat: Candidate, lessons: list[Lesson]) -> None:
     """Learn from a confirmed beat."""
-    shapes = levels.shapes
-    template = shapes[_TEMPLATE]
-    levels.fits.append(float((template * beat.shape).sum()))
-    blend = 0.875 * template + 0.125 * beat.shape
-    shapes[_TEMPLATE] = blend / max(math.sqrt((blend * blend).sum()), 1e-9)
-    shapes[_ACCEPTED + levels.accepted % _MEMORY] = beat.shape
-    levels.accepted += 1
-    # A burst of artefact must not lift the levels beyond the next beats' reach.
-    levels.amplitudes.append(min(beat.amplitude, 3 * levels.amplitude))
-    levels.slopes.append(min(beat.slope, 3 * levels.slope))
-    if state.last is not None and beat.peak - state.last.peak < 2 * _RATE:
-        levels.rr.append(beat.peak - state.last.peak)
-    levels.settle()
+    lessons.append(levels.accept(beat, state.last))
     state.last = beat
-    state.passed_over = [c for c in state.passed_over if c.peak > beat.peak]
+    if state.passed_over:
+        state.passed_over = [c for c in state.passed_over if c.peak > beat.peak]
 
 
-def _median(values: Sequence[float]) -> float:
-    ordered = sorted(values)
-    half = len(ordered) // 2
-    return ordered[half] if len(ordered) % 2 else 0.5 * (ordered[half - 1] + ordered[half])
+def _measure(state: QrsState, levels: Levels, c: Candidate, known_at: int, *, final: bool) -> tuple[float, ...]:
+    """`beat_scorer.MEASUREMENTS` numbers: the candidate, what is usual, and its neighbours known at `known_at`.
 
-
-def _measure(state: QrsState, levels: Levels, c: Candidate, known_at: int, *, final: bool = False) -> tuple[float, ...]:
-    """`beat_scorer.MEASUREMENTS` numbers: the candidate, what is usual, and its neighbours known at `known_at`."""
-    fits = (levels.shapes * c.shape).sum(axis=1).tolist()
-    c.fit = fit = fits[_TEMPLATE]
-    last = state.last
+    `compare` puts the likeness of shapes in place of five noughts.
+    """
+    last, peak = state.last, c.peak
     if last is not None:
-        gap = float(c.peak - last.peak)
+        gap = float(peak - last.peak)
         last_amplitude, last_slope = last.amplitude, last.slope
-        fit_last = fits[_ACCEPTED + (levels.accepted - 1) % _MEMORY]
     else:
         gap = levels.interval
-        last_amplitude, last_slope, fit_last = c.amplitude, c.slope, 0.5
+        last_amplitude, last_slope = c.amplitude, c.slope
     before, before_at, before_fit = 0.0, float(_BEFORE), 0.0
     after, after_at, after_fit = 0.0, float(_AFTER), 0.0
     for other in reversed(state.recent):
-        offset = other.peak - c.peak
+        offset = other.peak - peak
         if offset > 0:
             if final and offset <= _AFTER and other.peak + ISOLATION <= known_at and other.amplitude > after:
                 after, after_at, after_fit = other.amplitude, float(offset), other.fit
@@ -342,13 +276,16 @@ def _measure(state: QrsState, levels: Levels, c: Candidate, known_at: int, *, fi
             break
         elif offset and other.amplitude > before:
             before, before_at, before_fit = other.amplitude, float(-offset), other.fit
-    rival = max((o.amplitude for o in state.passed_over if o is not c), default=0.0)
+    rival = 0.0
+    for other in state.passed_over:
+        if other.amplitude > rival and other is not c:
+            rival = other.amplitude
     return (
         1.0 if final else 0.0,
         c.r_index,
         c.amplitude,
         levels.amplitude,
-        _faded(levels, last, c),
+        levels.faded(last, c),
         levels.noise,
         c.slope,
         levels.slope,
@@ -365,11 +302,11 @@ def _measure(state: QrsState, levels: Levels, c: Candidate, known_at: int, *, fi
         levels.rr[-2],
         before_at,
         after_at,
-        fit,
-        fit_last,
-        max(fits[_ACCEPTED:_DISMISSED]),
-        max(fits[_DISMISSED:]),
-        levels.fit,
+        0.0,
+        0.0,
+        0.0,
+        0.0,
+        0.0,
         before_fit,
         after_fit,
         levels.spread,

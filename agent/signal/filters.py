@@ -44,16 +44,19 @@ _NOTCH: dict[float, tuple[float, ...]] = {
 """By mains frequency: scipy.signal.tf2sos(*iirnotch(mains_hz, 25, fs=250))."""
 
 
+_TAIL = _TAPS - 1
+"""Samples that the low-pass still needs of those before."""
+_BLOCK = 64
+"""Patients filtered at once: as many as fit a processor's cache."""
+
+
 @dataclass(slots=True, eq=False)
 class FilterState:
     """One patient's filter memory; mutated by `EcgFilters.push`."""
 
-    detection: Signal
-    """(sections, 2): delay elements of the detection path."""
-    morphology: Signal
-    """(sections, 2): delay elements of the morphology path before its low-pass."""
-    tail: Signal
-    """(24,): what the morphology low-pass still needs."""
+    memory: Signal
+    """Delay elements of the detection path's sections, two each; those of the morphology path; its last 24 samples
+    before the low-pass."""
     primed: bool = False
     """Whether a first sample has set the delay elements to its steady state."""
 
@@ -75,14 +78,13 @@ class EcgFilters:
         band = (first_order_high_pass(low_edge, rate), second_order_low_pass(high_edge, rate))
         self._detection = np.concatenate((notch, *band))
         self._morphology = np.concatenate((notch, first_order_high_pass(MORPHOLOGY_BAND_HZ[0], rate)))
-        self._detection_rest = at_rest(self._detection)
-        self._morphology_rest = at_rest(self._morphology)
+        rest = (at_rest(self._detection).ravel(), at_rest(self._morphology).ravel(), np.zeros(_TAIL))
+        self._rest = np.concatenate(rest)
+        self._parts = len(rest[0]), len(rest[0]) + len(rest[1])
 
     def new_state(self) -> FilterState:
         """Memory for a stretch that has not begun."""
-        return FilterState(
-            np.zeros_like(self._detection_rest), np.zeros_like(self._morphology_rest), np.zeros(2 * MORPHOLOGY_DELAY)
-        )
+        return FilterState(np.zeros_like(self._rest))
 
     def push(self, states: Sequence[FilterState], x: Signal) -> tuple[Signal, Signal]:
         """Filter `x` [rows, n] in mV at 250 Hz, row i with `states[i]`; return (detection, morphology), each [rows, n].
@@ -92,23 +94,44 @@ class EcgFilters:
         """
         if x.ndim != 2 or len(x) != len(states):
             raise ValueError(f"samples have shape {x.shape}, expected ({len(states)}, n)")
+        detection, morphology = np.empty(x.shape), np.empty(x.shape)
         if not x.size:
-            return np.empty(x.shape), np.empty(x.shape)
-        for state, first in zip(states, x[:, 0], strict=True):
-            if not state.primed:
-                state.detection = self._detection_rest * first
-                state.morphology = self._morphology_rest * first
-                state.primed = True
-        detection, detection_memory = sosfilt(self._detection, x, np.stack([state.detection for state in states]))
-        high_passed, morphology_memory = sosfilt(self._morphology, x, np.stack([state.morphology for state in states]))
-        padded = np.concatenate((np.stack([state.tail for state in states]), high_passed), axis=1)
-        n = x.shape[1]
-        morphology = _LOW_PASS[MORPHOLOGY_DELAY] * padded[:, MORPHOLOGY_DELAY : MORPHOLOGY_DELAY + n]
-        for k in range(MORPHOLOGY_DELAY):
-            last = _TAPS - 1 - k
-            morphology += _LOW_PASS[k] * (padded[:, k : k + n] + padded[:, last : last + n])
-        for i, state in enumerate(states):
-            state.detection = detection_memory[i].copy()
-            state.morphology = morphology_memory[i].copy()
-            state.tail = padded[i, n:].copy()
+            return detection, morphology
+        for start in range(0, len(states), _BLOCK):
+            block = slice(start, start + _BLOCK)
+            self._push(states[block], x[block], detection[block], morphology[block])
         return detection, morphology
+
+    def _push(self, states: Sequence[FilterState], x: Signal, detection: Signal, morphology: Signal) -> None:
+        """Fill the two paths of a few rows."""
+        for state, first in zip(states, x[:, 0].tolist(), strict=True):
+            if not state.primed:
+                state.memory = self._rest * first
+                state.primed = True
+        memory = np.concatenate([state.memory for state in states]).reshape(len(states), -1)
+        of_one, of_both = self._parts
+        detection[:], ends = _filtered(self._detection, x, memory[:, :of_one])
+        high_passed, high_ends = _filtered(self._morphology, x, memory[:, of_one:of_both])
+        padded = np.concatenate((memory[:, of_both:], high_passed), axis=1)
+        _low_pass(padded, morphology)
+        after = np.concatenate((ends, high_ends, padded[:, x.shape[1] :]), axis=1)
+        for state, own in zip(states, after, strict=True):
+            state.memory[:] = own
+
+
+def _filtered(sections: Signal, x: Signal, memory: Signal) -> tuple[Signal, Signal]:
+    """`sosfilt` with the delay elements (rows, 2 a section) in one line a row."""
+    y, after = sosfilt(sections, x, memory.reshape(len(x), -1, 2))
+    return y, after.reshape(len(x), -1)
+
+
+def _low_pass(padded: Signal, out: Signal) -> None:
+    """The linear-phase low-pass over (rows, _TAIL + n) samples into `out` (rows, n): a sum in a fixed order."""
+    n = out.shape[1]
+    both = np.empty(out.shape)
+    np.multiply(padded[:, MORPHOLOGY_DELAY : MORPHOLOGY_DELAY + n], _LOW_PASS[MORPHOLOGY_DELAY], out=out)
+    for k in range(MORPHOLOGY_DELAY):
+        last = _TAIL - k
+        np.add(padded[:, k : k + n], padded[:, last : last + n], out=both)
+        both *= _LOW_PASS[k]
+        out += both

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from agent.signal import row_counts
 from agent.signal.resample import ANALYSIS_RATE_HZ
 
 Signal = npt.NDArray[np.float64]
@@ -37,6 +39,9 @@ WANDER_RATIO = 8.0
 """... it is also this many times that of the 8 to 20 Hz band. QRS stay below 3, ventricular tachycardia and coarse
 fibrillation below 8; a still heart's baseline moves less than WANDER_MV."""
 
+_BLOCK = 64
+"""Patients judged at once: as many as fit a processor's cache."""
+
 
 @dataclass(frozen=True, slots=True)
 class QualityMark:
@@ -59,8 +64,7 @@ class QualityState:
     """One patient's unfinished second; mutated by `SignalQuality.push`."""
 
     pending: Signal
-    """(3, 249): raw, detection and morphology samples of the unfinished second, the first `filled` of them valid."""
-    filled: int = 0
+    """(3, n): raw, detection and morphology samples of the unfinished second."""
     seconds: int = 0
     """Whole seconds judged since the stretch began."""
 
@@ -74,7 +78,7 @@ class SignalQuality:
 
     def new_state(self) -> QualityState:
         """Memory for a stretch that has not begun."""
-        return QualityState(np.zeros((3, SECOND - 1)))
+        return QualityState(np.empty((3, 0)))
 
     def push(
         self, states: Sequence[QualityState], x: Signal, detection: Signal, morphology: Signal
@@ -88,37 +92,49 @@ class SignalQuality:
                 f"signals have shapes {x.shape}, {detection.shape} and {morphology.shape}, expected ({len(states)}, n)"
             )
         marks: list[list[QualityMark]] = [[] for _ in states]
-        new = np.stack((x, detection, morphology), axis=1)
-        whole: list[Signal] = []
-        owner: list[int] = []
-        for i, state in enumerate(states):
-            total = state.filled + x.shape[1]
-            if total < SECOND:
-                state.pending[:, state.filled : total] = new[i]
-                state.filled = total
-                continue
-            signals = np.concatenate((state.pending[:, : state.filled], new[i]), axis=1)
-            for start in range(0, total - SECOND + 1, SECOND):
-                whole.append(signals[:, start : start + SECOND])
-                owner.append(i)
-            state.filled = total % SECOND
-            state.pending[:, : state.filled] = signals[:, total - state.filled :]
-        if not whole:
-            return marks
-        for i, (score, reason, activity_mv) in zip(owner, _judge(np.stack(whole)), strict=True):
-            state = states[i]
-            start = state.seconds * SECOND
-            state.seconds += 1
-            marks[i].append(QualityMark(start, start + SECOND, score >= 0.5, score, reason, activity_mv))
+        alike: dict[int, list[int]] = defaultdict(list)
+        for row, state in enumerate(states):
+            alike[state.pending.shape[1]].append(row)
+        for rows in alike.values():
+            own = (
+                (x, detection, morphology) if len(rows) == len(states) else (x[rows], detection[rows], morphology[rows])
+            )
+            _push([states[row] for row in rows], own, [marks[row] for row in rows])
         return marks
 
 
-def _judge(seconds: Signal) -> list[tuple[float, str, float]]:
-    """Score, reason and activity (mV) for each of (n, 3, 250) seconds."""
-    x, detection, morphology = seconds[:, 0], seconds[:, 1], seconds[:, 2]
+def _push(states: Sequence[QualityState], signals: Sequence[Signal], marks: Sequence[list[QualityMark]]) -> None:
+    """Rows whose unfinished seconds are equally long: judge those that end, keep those that begin."""
+    filled = states[0].pending.shape[1]
+    if filled:
+        pending = np.concatenate([state.pending for state in states]).reshape(len(states), 3, filled)
+        signals = [np.concatenate((pending[:, k], signal), axis=1) for k, signal in enumerate(signals)]
+    whole, left = divmod(signals[0].shape[1], SECOND)
+    if left or filled:
+        ends = np.stack([signal[:, whole * SECOND :] for signal in signals], axis=1)
+        for state, end in zip(states, ends, strict=True):
+            state.pending = end.copy()
+    if not whole:
+        return
+    for start in range(0, len(states), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        judged = iter(_judge(*(signal[block, : whole * SECOND].reshape(-1, SECOND) for signal in signals)))
+        for state, own in zip(states[block], marks[block], strict=True):
+            for second in range(state.seconds, state.seconds + whole):
+                score, reason, activity_mv = next(judged)
+                start_index = second * SECOND
+                own.append(QualityMark(start_index, start_index + SECOND, score >= 0.5, score, reason, activity_mv))
+            state.seconds += whole
+
+
+def _judge(x: Signal, detection: Signal, morphology: Signal) -> list[tuple[float, str, float]]:
+    """Score, reason and activity (mV) of seconds, each signal (n, 250)."""
     low, high = x.min(axis=1), x.max(axis=1)
     span = high - low
-    at_rail = np.maximum((x == low[:, None]).sum(axis=1), (x == high[:, None]).sum(axis=1)) / SECOND
+    lows, highs = row_counts.marks(*x.shape), row_counts.marks(*x.shape)
+    np.equal(x, low[:, None], out=lows[:, :SECOND])
+    np.equal(x, high[:, None], out=highs[:, :SECOND])
+    at_rail = np.maximum(row_counts.count(lows), row_counts.count(highs)) / SECOND
     # The high-frequency residue is differenced twice, so that slow waves do not count, and scaled to its RMS.
     residue = x[:, 2:] - 2.0 * x[:, 1:-1] + x[:, :-2]
     hiss = _rms(residue) / 6**0.5
