@@ -8,7 +8,7 @@ from __future__ import annotations
 import pickle
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,7 @@ from agent.alarms.observation import (
 from agent.explanation import explained
 from agent.glucose_flow import GlucoseFlow
 from agent.inference import Inputs, Models, ruled_out
-from agent.leads import SecondLead
+from agent.leads import SecondLead, judged
 from agent.patient import PatientState, Person
 from agent.pulses import PulseFlow, PulseTrack
 from agent.signal.beat_batch import batch, due_beats
@@ -218,7 +218,7 @@ class Engine:
             rr_s = _rr_s(lead, r_index)
             waiting.append(Beat(track.time_ns(r_index), track.frontier_ns, BeatStatus.CONFIRMED, rr_s))
         at_ns = track.frontier_ns
-        beats = [replace(beat, at_ns=at_ns, usable=False) for beat in waiting]
+        beats = [beat.judged(at_ns, usable=False) for beat in waiting]
         return lead.seen([*beats, SignalLost(at_ns, gap.reason)])
 
     def _end_run(self, lead: Lead, gap: Gap) -> None:
@@ -357,33 +357,22 @@ class Engine:
         """Show each patient's rules what became known on their leads, in stream-time order."""
         seen: dict[str, list[Observation]] = defaultdict(list)
         for piece in pieces:
-            seen[piece.patient.person.id] += piece.lead.seen([*piece.seen, *self._released(piece)])
+            lead, frontier_ns = piece.lead, piece.track.frontier_ns
+            if lead.waiting:
+                new = [one for one in piece.seen if isinstance(one, Quality)]
+                released, lead.waiting = judged(lead.waiting, [*lead.seconds, *new], frontier_ns)
+                piece.seen += released
+            seen[piece.patient.person.id] += lead.seen(piece.seen)
+        watch = self._watch
         for piece in pieces:
             if piece.lead is piece.patient:
-                patient = piece.patient
-                if self._watch:
-                    for observation in seen[patient.person.id]:
-                        self._watch(patient.person.id, observation)
-                events[patient.person.id] += patient.observe(seen[patient.person.id], piece.track.frontier_ns, now_ns)
+                patient, name = piece.patient, piece.patient.person.id
+                if watch:
+                    for observation in seen[name]:
+                        watch(name, observation)
+                if said := patient.observe(seen[name], piece.track.frontier_ns, now_ns):
+                    events[name] += said
             piece.track.trim(KEPT_SAMPLES)
-
-    def _released(self, piece: _Piece) -> list[Observation]:
-        """Classified beats whose second has been judged; the others wait, at most one second."""
-        lead, track = piece.lead, piece.track
-        judged = {quality.start_ns: quality for quality in lead.seconds}
-        judged.update({seen.start_ns: seen for seen in piece.seen if isinstance(seen, Quality)})
-        out: list[Observation] = []
-        still: list[Beat] = []
-        for beat in lead.waiting:
-            quality = next((q for q in judged.values() if q.start_ns <= beat.r_ns < q.at_ns), None)
-            if quality is None and track.frontier_ns < beat.r_ns + NS_PER_S:
-                still.append(beat)
-                continue
-            at_ns = max(beat.at_ns, quality.at_ns if quality else beat.r_ns + NS_PER_S)
-            usable = quality is not None and quality.good
-            out.append(replace(beat, at_ns=at_ns, usable=usable))
-        lead.waiting = still
-        return out
 
     # -- state on disk -----------------------------------------------------------------------------------------------
 

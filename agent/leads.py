@@ -59,3 +59,25 @@ def remember(recent: deque[Beat], beat: Beat) -> None:
     recent.append(beat)
     while len(recent) > RATE_BEATS and recent[0].r_ns < beat.r_ns - STRIP_NS:
         recent.popleft()
+
+
+def judged(waiting: Iterable[Beat], seconds: Iterable[Quality], frontier_ns: int) -> tuple[list[Beat], list[Beat]]:
+    """Classified beats whose second of signal has been judged, and the others: they wait, at most one second.
+
+    `seconds`: the last verdicts on a lead's signal, the oldest first; `frontier_ns`: up to where it is analysed.
+    """
+    verdicts = {second.start_ns: second for second in seconds}.values()
+    out: list[Beat] = []
+    still: list[Beat] = []
+    for beat in waiting:
+        r_ns = beat.r_ns
+        for second in verdicts:
+            if second.start_ns <= r_ns < second.at_ns:
+                out.append(beat.judged(max(beat.at_ns, second.at_ns), usable=second.good))
+                break
+        else:
+            if frontier_ns < r_ns + NS_PER_S:
+                still.append(beat)
+            else:
+                out.append(beat.judged(max(beat.at_ns, r_ns + NS_PER_S), usable=False))
+    return out, still

@@ -49,6 +49,21 @@ class Beat:
     ventricular: float = 0.0
     """Calibrated probability that it is a ventricular beat, whatever `label` is."""
 
+    def judged(self, at_ns: int, *, usable: bool) -> Beat:
+        """The same, known at `at_ns` to be usable or not: every beat of a ward comes this way."""
+        return Beat(
+            self.r_ns,
+            at_ns,
+            self.status,
+            self.rr_s,
+            self.label,
+            self.probability,
+            usable,
+            self.unsure,
+            self.inputs,
+            self.ventricular,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Quality:

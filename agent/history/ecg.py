@@ -57,8 +57,9 @@ class EcgBuckets:
 
     def push(self, seen: Observation) -> None:
         match seen:
-            case Beat(status=BeatStatus.CONFIRMED, usable=True):
-                self._beat(seen)
+            case Beat():
+                if seen.usable and seen.status is BeatStatus.CONFIRMED:
+                    self._beat(seen)
             case Quality():
                 self._second(seen)
             case Prediction(task="rhythm", usable=True):

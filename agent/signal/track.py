@@ -115,10 +115,10 @@ class EcgTrack:
 
     def trim(self, keep: int) -> None:
         """Forget what no later decision looks at: `keep` samples of the morphology path remain."""
-        self.native = self.native[-round(KEEP_S * self.stream.rate_hz) :].copy()
-        self.morphology = self.morphology[-keep:].copy()
+        self.native = _last(self.native, round(KEEP_S * self.stream.rate_hz))
+        self.morphology = _last(self.morphology, keep)
         self.good &= _REMEMBERED
-        self.thinned = self.thinned[-SAMPLES:].copy()
+        self.thinned = _last(self.thinned, SAMPLES)
         self.confirmed = self.confirmed[self.confirmed[:, 0] >= self.count - SAMPLES * THIN]
 
     def time_ns(self, count: int) -> int:
@@ -150,3 +150,9 @@ class EcgTrack:
         if start < 0 or stop > len(self.morphology):
             return None
         return self.morphology[start:stop]
+
+
+def _last(x: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.float32]:
+    """The last `count` of it: as a view, for the next piece makes a copy anyhow, unless that keeps much more alive."""
+    kept = x[-count:]
+    return kept.copy() if len(x) > 2 * count else kept
