@@ -42,6 +42,7 @@ from agent.uplink.outbox import Outgoing
 from agent.uplink.publisher import Publisher
 from agent.uplink.webhook import WebhookPublisher
 from agent.vitals import Vital, device_vitals, vitals_of
+from agent.web.facts import Facts
 from agent.worker import Worker
 from agent.workers.tell import ToParent
 
@@ -142,6 +143,23 @@ class Health:
             vitals += [vital for status in self._devices() for vital in device_vitals(status, time.time_ns())]
         for vital in vitals:
             self._show(vital_message(vital.message, self._worker.topics, vital.retained_s))
+
+    def reasons(self) -> tuple[str, ...]:
+        """Why the agent does less than it should, as last said."""
+        return self._said
+
+    def facts(self) -> Facts:
+        """What a scrape shows; to be called on the worker's thread."""
+        devices = self._devices()
+        return Facts(
+            status=self._status(list(self._said), [_device_health(status) for status in devices]),
+            patients=tuple(self._worker.engine.patients.values()),
+            devices=tuple(devices),
+            packs=tuple(self._packs),
+            shed={} if self._inbox is None else dict(self._inbox.shed.counts),
+            rejected=self._source.decoder.rejected(),
+            connected={"upstream": self._uplink.is_connected, "input": self._ingest.is_connected},
+        )
 
     async def goodbye(self) -> None:
         """Tell subscribers that monitoring stops now, and on purpose."""

@@ -24,6 +24,8 @@ class StreamState:
     longest_chunk_ns: int = 0
     step_until_ns: int = 0
     missing_ns: int = 0
+    samples: int = 0
+    """Taken in since the start or the last restored snapshot's."""
 
     @classmethod
     def new(cls, stream: Stream) -> StreamState:
@@ -58,6 +60,7 @@ class StreamState:
         if self.step_until_ns and piece.t0_ns >= self.step_until_ns:
             found.append(self._clock_step_over())
         self.last = piece
+        self.samples += len(piece.samples)
         self.longest_chunk_ns = max(piece.end_ns - piece.t0_ns, self.longest_chunk_ns * 7 // 8)
         return found
 

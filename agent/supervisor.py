@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
+from typing import TYPE_CHECKING
 
 from agent import __version__, audit, garbage, heap
 from agent.alarms.alert import AlertEvent
@@ -40,12 +41,13 @@ from agent.ingest.mqtt import MqttSource
 from agent.ingest.nightscout import NightscoutSource, Site
 from agent.ingest.replay import EPOCH_NS, ReplaySource, record_chunks
 from agent.ingest.serial import SerialSource
-from agent.ingest.source import Source
+from agent.ingest.source import Delivery, Source
 from agent.live_models import live_models, model_alarms
 from agent.mqtt import MqttConnection, Will
 from agent.mqtt.configured import connection_to
 from agent.persons import persons, record_of
 from agent.power import Power, PowerWatch
+from agent.progress import Progress
 from agent.recorder.recorder import Recorder
 from agent.recorder.ring import RECORDINGS, Ring
 from agent.shed import Shed
@@ -63,6 +65,10 @@ from agent.worker import Worker
 from agent.workers.leaving import leave
 from agent.workers.shares import Share
 from agent.workers.tell import ToParent
+from firmware_bridge.chunk import NS_PER_S
+
+if TYPE_CHECKING:
+    from agent.web.web import Web
 
 log = logging.getLogger(__name__)
 
@@ -134,6 +140,9 @@ class Supervisor:
         self._source: MqttSource | None = None
         self.has_left = False
         """Whether `leave` has come to its end."""
+        self._progress = Progress()
+        self._late_ns = round(config.agent.late_after_s * NS_PER_S)
+        self._web = _web(share)
         self._wearables: list[DeviceSource] = []
         worn = [source for patient in config.patients for source in patient.sources if isinstance(source, BleConfig)]
         self._bluetooth = bluetooth_source(worn, config.agent.state_dir) if worn else None
@@ -191,6 +200,9 @@ class Supervisor:
             log.info("agent %s, vagus %s: %s", self._config.agent.id, __version__, resumed)
             garbage.settle()
             await self._say_what_stands()
+            if self._web is not None:
+                endpoints = self._web.open(health.facts, self._thread, self._progress, health.reasons)
+                stack.callback(endpoints.stop)
             home = self._discovery(share.everybody) if share.everybody is not None else None
             for connection in (uplink, ingest, home.connection if home else None):
                 if connection is not None:
@@ -277,7 +289,7 @@ class Supervisor:
         while True:
             deliveries = await self._inbox.take()
             now_ns = time.time_ns() if self._wall else None
-            events = await loop.run_in_executor(self._thread, self._worker.tick, deliveries, now_ns)
+            events = await self._tick(deliveries, now_ns)
             if loop.time() >= look_s:
                 look_s = loop.time() + LOOK_S
                 if self._what_stands() != self._standing:
@@ -299,6 +311,16 @@ class Supervisor:
             if events:
                 self._wake(publisher)
                 _log(events)
+
+    async def _tick(self, deliveries: Sequence[Delivery], now_ns: int | None) -> Sequence[AlertEvent]:
+        """One tick on the worker's thread, timed where somebody looks."""
+        began_s = time.perf_counter()
+        loop = asyncio.get_running_loop()
+        events = await loop.run_in_executor(self._thread, self._worker.tick, deliveries, now_ns)
+        self._progress.made()
+        if self._web is not None:
+            self._web.meters.ticked(time.perf_counter() - began_s, deliveries, events, self._late_ns)
+        return events
 
     def _wake(self, publisher: Publisher) -> None:
         """There is something new to send."""
@@ -348,6 +370,14 @@ async def _run_until_told(share: Share) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, supervisor.stop)
     await supervisor.run()
+
+
+def _web(share: Share) -> Web | None:
+    if share.config.web is None:
+        return None
+    from agent.web.web import Web  # noqa: PLC0415 (only where somebody listens)
+
+    return Web(share.config.web)
 
 
 def _recorder(share: Share, engine: Engine, models: Models) -> Recorder | None:

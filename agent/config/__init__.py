@@ -36,6 +36,7 @@ from agent.config.schema import (
 from agent.config.serial import SerialConfig
 from agent.config.sources import MqttSource, NightscoutConfig, SourceConfig, SourceReader, WfdbSource
 from agent.config.uplink import HomeAssistantConfig, WebhookConfig, read_home_assistant, read_webhook
+from agent.config.web import WebConfig, read_web
 from agent.time_zone import TimeZoneError, known_zones, local_time
 from agent.tls import TlsFileError, client_context
 from firmware_bridge.chunk import Stream
@@ -168,8 +169,16 @@ class Config:
     manners: Manners = field(default_factory=Manners)
     """[alarms]"""
     webhook: WebhookConfig | None = None
+    web: WebConfig | None = None
     recorder: RecorderConfig = field(default_factory=RecorderConfig)
     power: PowerConfig = field(default_factory=PowerConfig)
+
+
+TABLES = (
+    *("agent", "mqtt", "patient", "alarms", "outbox", "history", "recorder", "power"),
+    *("home_assistant", "webhook", "web"),
+)
+"""What may stand at the top of a config."""
 
 
 def load_config(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
@@ -244,11 +253,9 @@ class _Reader:
         self._local = UTC
 
     def config(self, data: dict[str, Any]) -> Config:
-        on_disk = ("outbox", "history", "recorder")
-        known = ("agent", "mqtt", "patient", "alarms", *on_disk, "power", "home_assistant", "webhook")
         for key in data:
-            if key not in known:
-                self._read.fault((key,), *unknown_key(key, known))
+            if key not in TABLES:
+                self._read.fault((key,), *unknown_key(key, TABLES))
         agent = self._agent(data)
         self._local = self._zone(agent.timezone if agent else "UTC")
         mqtt = self._mqtt(data, agent.id if agent else "")
@@ -261,13 +268,14 @@ class _Reader:
             home_assistant = read_home_assistant(self._read, data["home_assistant"])
         if "webhook" in data:
             webhook = read_webhook(self._read, data["webhook"])
+        web = read_web(self._read, data["web"]) if "web" in data else None
         recorder, power = self._recorder(data), self._power(data)
         if self._read.faults or not (agent and mqtt and alarms and outbox and history):
             raise ConfigError(self._read.faults)
         kept = HistoryConfig(history.days, history.max_mb)
         manners = _manners(alarms)
         room = OutboxConfig(outbox.max_mb)
-        return Config(agent, mqtt, patients, room, kept, home_assistant, manners, webhook, recorder, power)
+        return Config(agent, mqtt, patients, room, kept, home_assistant, manners, webhook, web, recorder, power)
 
     def _recorder(self, data: dict[str, Any]) -> RecorderConfig:
         table = self._read.table(RecorderTable, data.get("recorder", {}), ("recorder",))

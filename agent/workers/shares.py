@@ -106,7 +106,7 @@ def share_of(config: Config, layout: Layout, worker: int) -> Share:
         return whole(config)
     own = tuple(patient for patient in config.patients if layout.owner(patient.id) == worker)
     return Share(
-        config=_with_part_of_the_room(replace(config, patients=own), layout.workers),
+        config=_with_own_pages(_with_part_of_the_room(replace(config, patients=own), layout.workers), worker),
         topics=Topics(config.agent.id, worker),
         folder=worker_folder(config.agent.state_dir, worker),
         uplink_id=f"{config.mqtt.client_id}-w{worker}",
@@ -144,6 +144,11 @@ def _weight(worker: int, patient: str) -> bytes:
 
 def _is_local(patient: PatientConfig) -> bool:
     return any(isinstance(one, BleConfig | SerialConfig | NightscoutConfig | WfdbSource) for one in patient.sources)
+
+
+def _with_own_pages(config: Config, worker: int) -> Config:
+    """Each worker has its `/metrics` and `/healthz` at a port of its own: the first at the config's, and so on up."""
+    return config if config.web is None else replace(config, web=replace(config.web, port=config.web.port + worker))
 
 
 def _with_part_of_the_room(config: Config, workers: int) -> Config:
