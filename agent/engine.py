@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pickle
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -43,7 +43,7 @@ from agent.signal.track import EcgTrack
 from agent.spare import OPINION
 from agent.turns import turns
 from agent.wall_time import WallTime
-from agent.windows import KEPT_SAMPLES, QUESTIONS, SECOND_OPINION, Question
+from agent.windows import KEPT_SAMPLES, QUESTIONS, SECOND_OPINION, TOGETHER, Question
 from firmware_bridge.chunk import NS_PER_S, Chunk, Gap, Stream
 
 SNAPSHOT_FORMAT = 7
@@ -297,25 +297,25 @@ class Engine:
         pieces = [piece for piece in pieces if piece.lead is piece.patient]
         for task, question in QUESTIONS.items():
             model = self._by_task.get(task)
-            asked = _ended(question, pieces) if model else []
-            if model is None or not asked:
+            if model is None:
                 continue
-            inputs = question.inputs([(piece.track, end) for piece, end in asked])
-            for row, ((piece, end), said) in enumerate(zip(asked, model.answer(inputs), strict=True)):
-                track = piece.track
-                piece.seen.append(
-                    Prediction(
-                        task=task,
-                        start_ns=track.time_ns(max(0, end - question.window)),
-                        at_ns=track.time_ns(end),
-                        label=said.label,
-                        probability=said.probability,
-                        probabilities=said.probabilities,
-                        unsure=said.unsure,
-                        usable=question.usable(track, end),
-                        inputs=_kept(inputs, row) if said.label in question.alarming else None,
+            for asked in _ended(question, pieces):
+                inputs = question.inputs([(piece.track, end) for piece, end in asked])
+                for row, ((piece, end), said) in enumerate(zip(asked, model.answer(inputs), strict=True)):
+                    track = piece.track
+                    piece.seen.append(
+                        Prediction(
+                            task=task,
+                            start_ns=track.time_ns(max(0, end - question.window)),
+                            at_ns=track.time_ns(end),
+                            label=said.label,
+                            probability=said.probability,
+                            probabilities=said.probabilities,
+                            unsure=said.unsure,
+                            usable=question.usable(track, end),
+                            inputs=_kept(inputs, row) if said.label in question.alarming else None,
+                        )
                     )
-                )
 
     def _judge(self, pieces: list[_Piece]) -> None:
         """The quality of each second, with how far the second opinion on its beats agrees."""
@@ -336,21 +336,20 @@ class Engine:
     def _agreement(self, pieces: list[_Piece]) -> dict[tuple[int, int], float | None]:
         """How far the second opinion agrees at the ends of its windows, by piece and sample."""
         model = self._models.qrs
-        doubted = [piece for piece in pieces if piece.lead is piece.patient and OPINION not in piece.patient.undone]
-        asked = _ended(SECOND_OPINION, doubted) if model else []
         agreement: dict[tuple[int, int], float | None] = {}
-        if model is None or not asked:
+        if model is None:
             return agreement
-        shares = model.probabilities(SECOND_OPINION.inputs([(piece.track, end) for piece, end in asked]))
-        turns: dict[int, list[int]] = defaultdict(list)
-        for row, (piece, end) in enumerate(asked):
-            turns[(end - piece.track.count) // SECOND_OPINION.hop].append(row)
-        for _, rows in sorted(turns.items()):
-            tracks, ends = [asked[row][0].track for row in rows], [asked[row][1] for row in rows]
-            said = self._opinion.push(
-                [track.opinion for track in tracks], ends, shares[rows], [track.confirmed for track in tracks]
-            )
-            agreement.update(((id(asked[row][0]), asked[row][1]), one) for row, one in zip(rows, said, strict=True))
+        doubted = [piece for piece in pieces if piece.lead is piece.patient and OPINION not in piece.patient.undone]
+        for asked in _ended(SECOND_OPINION, doubted):
+            shares = model.probabilities(SECOND_OPINION.inputs([(piece.track, end) for piece, end in asked]))
+            hops: dict[int, list[int]] = defaultdict(list)
+            for row, (piece, end) in enumerate(asked):
+                hops[(end - piece.track.count) // SECOND_OPINION.hop].append(row)
+            for _, rows in sorted(hops.items()):
+                tracks, ends = [asked[row][0].track for row in rows], [asked[row][1] for row in rows]
+                opinions, beats = [track.opinion for track in tracks], [track.confirmed for track in tracks]
+                said = self._opinion.push(opinions, ends, shares[rows], beats)
+                agreement.update(((id(asked[row][0]), asked[row][1]), one) for row, one in zip(rows, said, strict=True))
         return agreement
 
     def _decide(self, pieces: list[_Piece], events: dict[str, list[AlertEvent]], now_ns: int | None) -> None:
@@ -418,11 +417,13 @@ def _kept(batch: Inputs, row: int) -> dict[str, npt.NDArray[np.float16]]:
     return {name: value[row].astype(np.float16) for name, value in batch.items()}
 
 
-def _ended(question: Question, pieces: Sequence[_Piece]) -> list[tuple[_Piece, int]]:
-    """Whose windows ended among the new samples, and at which sample."""
-    return [
+def _ended(question: Question, pieces: Sequence[_Piece]) -> Iterator[list[tuple[_Piece, int]]]:
+    """Whose windows ended among the new samples, and at which sample, so many at a time."""
+    ended = [
         (piece, end) for piece in pieces for end in question.ends(piece.track.count - len(piece.x), piece.track.count)
     ]
+    for at in range(0, len(ended), TOGETHER):
+        yield ended[at : at + TOGETHER]
 
 
 def _rr_s(lead: Lead, r_index: int) -> float | None:

@@ -17,6 +17,9 @@ from agent.signal.resample import ANALYSIS_RATE_HZ
 from agent.signal.track import EcgTrack
 
 Float32 = npt.NDArray[np.float32]
+TOGETHER = 256
+"""Windows that are cut, prepared and shown to a network before the next ones: they stay in the processor's cache, and
+a ward of any size costs no more memory than so many."""
 Place = tuple[EcgTrack, int]
 """A window: whose, and the sample of the run at which it ends."""
 
@@ -51,31 +54,47 @@ class Question:
         return track.good_seconds(end, seconds) >= self.judged_share * seconds
 
 
+def _paths(places: Sequence[Place], samples: int) -> Float32:
+    """(places, samples): the last of the morphology path at each place."""
+    paths = np.empty((len(places), samples), dtype=np.float32)
+    for path, (track, end) in zip(paths, places, strict=True):
+        path[:] = track.path(end - samples, end)
+    return paths
+
+
 def _vf_inputs(places: Sequence[Place]) -> Mapping[str, Float32]:
-    windows = np.stack([track.path(end - vf_window.WINDOW_SAMPLES, end) for track, end in places])
-    signal, context = vf_window.prepare(windows)
+    signal, context = vf_window.prepare(_paths(places, vf_window.WINDOW_SAMPLES))
     return {"signal": signal, "context": context}
 
 
 def _rhythm_inputs(places: Sequence[Place]) -> Mapping[str, Float32]:
     paths = np.zeros((len(places), rhythm_window.SAMPLES), dtype=np.float32)
     known = np.empty(len(places), dtype=np.int64)
-    beats = []
     for row, (track, end) in enumerate(places):
         last = len(track.thinned) - (track.count // rhythm_window.THIN - end // rhythm_window.THIN)
         held = track.thinned[max(0, last - rhythm_window.SAMPLES) : last]
         paths[row, rhythm_window.SAMPLES - len(held) :] = held
         known[row] = len(held)
-        r_index = np.sort(track.confirmed[track.confirmed[:, 1] < end, 0])
-        start = end - rhythm_window.SAMPLES * rhythm_window.THIN
-        beats.append(r_index[r_index >= max(start, 0)] - start)
-    signal, context = rhythm_window.prepare(paths, known, beats)
+    signal, context = rhythm_window.prepare(paths, known, _beats(places))
     return {"signal": signal, "context": context}
 
 
+def _beats(places: Sequence[Place]) -> list[npt.NDArray[np.int64]]:
+    """Of each place the R peaks in its rhythm window that were confirmed before its end, from its start, ascending."""
+    confirmed = [track.confirmed for track, _ in places]
+    ends = np.array([end for _, end in places], dtype=np.int64)
+    starts = ends - rhythm_window.SAMPLES * rhythm_window.THIN
+    rows = np.repeat(np.arange(len(places)), [len(beats) for beats in confirmed])
+    r_index, decided = np.concatenate(confirmed).T
+    inside = (decided < ends[rows]) & (r_index >= np.maximum(starts, 0)[rows])
+    rows, beats = rows[inside], (r_index - starts[rows])[inside]
+    beats = beats[np.lexsort((beats, rows))]
+    stops = np.cumsum(np.bincount(rows, minlength=len(places))).tolist()
+    return [beats[start:stop] for start, stop in zip([0, *stops], stops, strict=False)]
+
+
 def _qrs_inputs(places: Sequence[Place]) -> Mapping[str, Float32]:
-    windows = np.stack([track.path(end - second_opinion.WINDOW, end) for track, end in places])
-    return {"signal": second_opinion.prepare(windows.astype(np.float64))}
+    return {"signal": second_opinion.prepare(_paths(places, second_opinion.WINDOW))}
 
 
 SECOND_OPINION = Question(

@@ -16,7 +16,6 @@ import numpy.typing as npt
 from agent.signal.filters import MORPHOLOGY_DELAY
 from agent.signal.resample import ANALYSIS_RATE_HZ
 
-Signal = npt.NDArray[np.float64]
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
 Record = npt.NDArray[np.void]
@@ -59,7 +58,7 @@ HORIZON = _KNOWN + (_APART + 1) * STEP
 """Both opinions are complete up to this many samples before the window's end: 0.85 s. The detector takes 0.6 s."""
 
 
-def prepare(windows: Signal) -> Float32:
+def prepare(windows: npt.NDArray[np.floating]) -> Float32:
     """The network's `signal` input (rows, 2, 250) float32 of morphology windows (rows, 750) in mV at 250 Hz.
 
     Both channels are the window at 125 Hz less its moving mean over 200 ms: one as a share of the window's largest
@@ -68,7 +67,7 @@ def prepare(windows: Signal) -> Float32:
     """
     if windows.ndim != 2 or windows.shape[1] != WINDOW:
         raise ValueError(f"windows have shape {windows.shape}, expected (rows, {WINDOW})")
-    centred = (windows - windows[:, :1]).astype(np.float32)
+    centred = (windows - windows[:, :1]).astype(np.float32, copy=False)
     halved = np.float32(0.5) * (centred[:, ::2] + centred[:, 1::2])
     sums = np.cumsum(halved, axis=1, dtype=np.float32)
     around = (sums[:, _SMOOTH:] - sums[:, :-_SMOOTH]) / np.float32(_SMOOTH)  # around[:, i]: halved[:, i + 1 … i + 25]

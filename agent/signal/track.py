@@ -123,7 +123,9 @@ class EcgTrack:
 
     def time_ns(self, count: int) -> int:
         """Stream time of analysis sample `count` of this run."""
-        _, anchor, t_ns = next((a for a in reversed(self.anchors) if a[1] <= count), self.anchors[0])
+        _, anchor, t_ns = self.anchors[-1]
+        if count < anchor:
+            _, anchor, t_ns = next((a for a in reversed(self.anchors) if a[1] <= count), self.anchors[0])
         return t_ns + (count - anchor) * ANALYSIS_STEP_NS
 
     def native_time_ns(self, count: int) -> int:
