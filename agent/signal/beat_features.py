@@ -12,44 +12,41 @@ definition not late; the beat after each of its pauses is.
 Everything is causal: a beat's features depend on samples that have arrived, and on beats that are known, at the instant
 at which it is classified (see agent.signal.pending).
 
-The beats of many people are taken at once. No row's arithmetic depends on the others, so that a person's features have
-the same bits in any company.
+The beats of many people are taken at once: what is measured over samples (beat_measures) in numpy, a row each, and the
+formulas on single numbers (beat_context) in floats for a few people, in columns for a ward. No row depends on the
+others, so that a person's features have the same bits in any company.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from agent.signal.beat_intervals import Q90, SLOW, Intervals, intervals
+from agent.signal import beat_measures as at
+from agent.signal.beat_arithmetic import Columns, Floats
+from agent.signal.beat_context import LIMIT, Learnt, Seen, amplitude_of, context_of
+from agent.signal.beat_intervals import Interval, log_intervals, measured, take_intervals
 from agent.signal.beat_memory import (
-    CORE,
-    FADE,
+    BEATS,
     FULL_BEATS,
     LATE,
-    NO_BEAT,
-    P_WAVE,
-    QRS_SHAPE,
     RR_RATIO,
     SIZE,
-    TEMPLATE_BEATS,
+    SLOPE,
     WEIGHT,
+    WIDTH,
     WINDOW,
     FeatureState,
-    Stack,
-    put_back,
-    stack,
+    known,
 )
-from agent.signal.beat_surroundings import irregularity, p_clusters, waits
+from agent.signal.beat_surroundings import PLearnt, following
 from agent.signal.filters import MORPHOLOGY_DELAY
-from agent.signal.likeness import Float32, Float64, at_125_hz, compare, dots, logarithms, row_sums, similarity
+from agent.signal.likeness import Float32, Float64, at_125_hz, row_maxima, row_sums, similarity
 from agent.signal.pending import DECIDE_SAMPLES, DueBeat
 from models.vocabulary import BEAT_CONTEXT
-
-Places = npt.NDArray[np.int64]
 
 RATE_HZ = 250.0
 """Rate of the morphology path."""
@@ -68,61 +65,24 @@ CONTEXT = BEAT_CONTEXT
 SIGNAL_SHAPE = (2, WINDOW)
 """Channels (beat, difference to normal) and samples at 125 Hz of the signal input."""
 
-_R = BEFORE_SAMPLES // 2  # index of R at 125 Hz
-_CORE = slice(_R - 14, _R - 14 + CORE)  # QRS: 112 ms before R to 176 ms after
-_P = slice(_R - 32, _R - 32 + P_WAVE)  # 256 to 64 ms before R
-_T = slice(_R + 22, _R + 60)  # 176 to 480 ms after R
-_T_WAVE = _T.stop - _T.start
-_BEFORE = np.arange(_P.stop)
-_SHIFTS = (-2, -1, 0, 1, 2)  # ± 16 ms of detection jitter is aligned away
-_UNSHIFTED = 2
-_SHIFTED_CORES = np.array([np.arange(_CORE.start + s, _CORE.stop + s) for s in _SHIFTS])
-_SHIFTED_WINDOWS = np.array([np.clip(np.arange(WINDOW) + s, 0, WINDOW - 1) for s in _SHIFTS])
-
-_FOLLOWER = np.arange(2 * (_CORE.stop + _SHIFTS[-1]))
-"""Samples at 250 Hz of a follower, from BEFORE_SAMPLES before its R peak, that hold its P wave and its QRS."""
-_BEAT, _NORMAL, _UNDER_T, _NEXT = range(4)
-"""Whose P regions are compared: the beat's, the normal one's, the beat's without the T wave before it, the next's."""
-
+FEW = 12
+"""Up to so many people, floats are quicker than columns."""
 _SAME_CLUSTER = 0.80
-_MIN_AMPLITUDE_MV = 0.05
-_LEAST = np.array([1e-3, 1e-3, 1e-4])  # of amplitude, width and slope, where their ratio is taken
-_LATE_MARGIN = 0.35
-_LIMIT = 4.0
-_P_DIFFERENCE = CONTEXT.index("p_difference")
-_REMEMBERED = [CONTEXT.index(name) for name in CONTEXT if f"{name}_prev1" in CONTEXT]
 
 
-@dataclass(frozen=True, slots=True)
-class _Beats:
-    """What is seen of each beat, beside what is known of its person. Samples at 125 Hz, mV; shapes as in `counts`."""
+@dataclass(slots=True)
+class _Places:
+    """Where each beat belongs among the clusters of its person."""
 
-    x: Float32
-    """(n, 125): the beat without its baseline."""
-    cores: Float32
-    """(n, shifts, 36): its QRS, cut at each shift."""
-    cluster: Places
-    """The cluster its QRS belongs to."""
-    shift: Places
-    """The shift at which it fits that cluster best."""
-    similarity: Float64
-    """(n, 2): of its QRS to those of the normal cluster and its own."""
-    own: Float64
-    """(n, 7): what is counted of its cluster."""
-    usual: Float64
-    """(n, 7): what is counted of the normal cluster."""
-    shape: Float64
-    """(n, 3): its amplitude, width and slope."""
-    amplitude: Float64
-    """That of the normal QRS, against which all is measured."""
-    is_normal: npt.NDArray[np.bool_]
-    """Whether it belongs to the normal cluster."""
-    aligned: Float32
-    """(n, 125): the beat, shifted onto the normal one."""
-    reference: Float32
-    """(n, 125): the normal beat."""
-    without_t: Float32
-    """(n, 54): from the window's start to the QRS, without the T wave of the beat before."""
+    cluster: list[int]
+    """Its own."""
+    shift: list[int]
+    """The shift at which it fits that best."""
+    normal: list[int]
+    """The normal one."""
+    normal_shift: list[int]
+    likeness: list[tuple[float, float]]
+    """Of its QRS to the normal one and to its own cluster's."""
 
 
 class BeatFeatures:
@@ -133,7 +93,7 @@ class BeatFeatures:
 
     def gap(self, state: FeatureState) -> None:
         """Forget when the last beat was: samples are missing, so the next RR interval is not known."""
-        state.record["last_r"] = NO_BEAT
+        state.last_r = None
 
     def push(
         self, states: Sequence[FeatureState], windows: Float32, dues: Sequence[DueBeat]
@@ -147,263 +107,157 @@ class BeatFeatures:
         Raises ValueError on windows of another shape or with non-finite values, and on a beat out of order; no state
         has changed then.
         """
-        if windows.shape != (expected := (len(states), BEFORE_SAMPLES + AFTER_SAMPLES)):
-            raise ValueError(f"beat windows have shape {windows.shape}, expected {expected}")
-        if not np.isfinite(row_sums(windows, axis=1)).all():
-            raise ValueError("beat window holds a value that is not a finite number")
-        people = stack(states)
-        r = np.array([due.r_index for due in dues])
-        apart = r - people["last_r"]
-        rhythm = intervals(people, r)
-        beats = _seen(people, windows, apart)
-        following = _following(windows, r, dues)
-        p_waves, p = _p_waves(beats, following)
-        context = np.concatenate(
-            (
-                rhythm.features,
-                _shape_context(people, beats, p),
-                _around_context(people, beats, p_waves, p),
-                _followers_context(people, dues, beats, following, p, rhythm.median8),
-                people["history"].reshape(len(states), -1),
+        _check(states, windows, dues)
+        past = known(states)
+        apart = [
+            None if state.last_r is None else due.r_index - state.last_r
+            for state, due in zip(states, dues, strict=True)
+        ]
+        log_rr = log_intervals(apart)
+        take_intervals(past.numbers, log_rr)
+        x = at_125_hz(windows[:, :WINDOW_SAMPLES])
+        cores = x.take(at.SHIFTED_CORES, axis=1)
+        core = cores[:, at.UNSHIFTED]
+        before = at.without_t(states, x, apart)
+        shapes = at.qrs_shapes(core)
+        places = _placed(states, past.numbers, x, core, shapes, similarity(cores, past.cores))
+        reference = np.array([state.full[normal] for state, normal in zip(states, places.normal, strict=True)])
+        aligned = at.shifted(x, places.normal_shift)
+        next_beats = at.next_beats(windows, dues)
+        p_waves = at.p_regions(aligned, reference, before, next_beats)
+        measures = at.measures(past, core, aligned, reference, before, next_beats, p_waves, shapes)
+        sizes = [row[SIZE.start + normal] for row, normal in zip(past.numbers, places.normal, strict=True)]
+        images = at.images(aligned, reference, amplitude_of(np.array(sizes), Columns))
+        take = _in_floats if len(states) <= FEW else _in_columns
+        context, numbers, learnt = take(past.numbers, log_rr, measures, places, dues)
+        for row, (state, due, lesson) in enumerate(zip(states, dues, learnt, strict=True)):
+            _learn(state, x[row], cores[row], p_waves[row, at.UNDER_T], places.cluster[row], places.shift[row], lesson)
+            state.numbers[:] = numbers[row]
+            state.last_core[:] = core[row]
+            state.last_cluster, state.last_r = places.cluster[row], due.r_index
+        return images, np.minimum(np.maximum(context, -LIMIT), LIMIT).astype(np.float32, order="C")
+
+
+def _check(states: Sequence[FeatureState], windows: Float32, dues: Sequence[DueBeat]) -> None:
+    if windows.shape != (expected := (len(states), BEFORE_SAMPLES + AFTER_SAMPLES)):
+        raise ValueError(f"beat windows have shape {windows.shape}, expected {expected}")
+    if not all(map(math.isfinite, row_sums(windows, axis=1).tolist())):
+        raise ValueError("beat window holds a value that is not a finite number")
+    for state, due in zip(states, dues, strict=True):
+        if state.last_r is not None and due.r_index <= state.last_r:
+            raise ValueError(f"beat at sample {due.r_index} is not later than the one before, at {state.last_r}")
+
+
+def _placed(
+    states: Sequence[FeatureState],
+    numbers: Float64,
+    x: Float32,
+    core: Float32,
+    shapes: Float64,
+    similarities: Float32,
+) -> _Places:
+    """Where each beat belongs: a new cluster in the least used place when its QRS is like none."""
+    out = _Places([], [], [], [], [])
+    all_shifts, all_likeness = similarities.argmax(axis=1).tolist(), row_maxima(similarities, axis=1).tolist()
+    all_weights, all_lates = numbers[:, WEIGHT].tolist(), numbers[:, LATE].tolist()
+    for row, (state, shifts, likeness, weights, lates, full_beats) in enumerate(
+        zip(states, all_shifts, all_likeness, all_weights, all_lates, numbers[:, FULL_BEATS].tolist(), strict=True)
+    ):
+        cluster = likeness.index(max(likeness))
+        begun = bool(numbers[row, BEATS])
+        if not begun or likeness[cluster] < _SAME_CLUSTER:
+            if begun:
+                weights[lates.index(max(lates))] = math.inf  # the normal is never given up for one odd beat
+            cluster = weights.index(min(weights))
+            state.core(cluster)[:] = core[row]
+            full_beats[cluster] = lates[cluster] = 0.0
+            for part in (WEIGHT, LATE, FULL_BEATS, RR_RATIO):
+                numbers[row, part.start + cluster] = 0.0
+            if not begun:
+                likeness[cluster], shifts[cluster] = 1.0, at.UNSHIFTED
+        if not full_beats[cluster]:
+            state.full[cluster] = x[row].take(at.SHIFTED_WINDOWS[shifts[cluster]])
+            for part, value in zip((SIZE, WIDTH, SLOPE), shapes[row], strict=True):
+                numbers[row, part.start + cluster] = value
+        normal = lates.index(max(lates))
+        if not full_beats[normal]:
+            normal = cluster  # nothing late has been seen yet
+        out.cluster.append(cluster)
+        out.shift.append(shifts[cluster])
+        out.normal.append(normal)
+        out.normal_shift.append(shifts[normal])
+        out.likeness.append((likeness[normal], likeness[cluster]))
+    return out
+
+
+_Answers = tuple[Float64, Float64 | list[list[float]], list[Learnt]]
+"""Contexts (n, len(CONTEXT)), the numbers to be remembered, and what else is learnt, of each."""
+
+
+def _in_floats(
+    numbers: Float64, log_rr: list[float | None], measures: Float64, places: _Places, dues: Sequence[DueBeat]
+) -> _Answers:
+    """One person after the other."""
+    contexts, learnt, memory = [], [], numbers.tolist()
+    rows = zip(memory, log_rr, measured(numbers).tolist(), measures.tolist(), dues, strict=True)
+    for row, (m, log, rhythm, seen, due) in enumerate(rows):
+        context, lesson = context_of(
+            Floats,
+            m,
+            Seen(
+                Interval(log is not None, log or 0.0),
+                rhythm,
+                seen,
+                places.cluster[row],
+                places.normal[row],
+                places.likeness[row],
+                following(due),
             ),
-            axis=1,
         )
-        _remember(people, beats, rhythm)
-        _remember_answers(people, context)
-        people["last_r"] = r
-        people["last_core"] = beats.cores[:, _UNSHIFTED]
-        people["last_cluster"] = beats.cluster
-        people["beats"] += 1
-        put_back(people, states)
-        return _image(beats), np.minimum(np.maximum(context, -_LIMIT), _LIMIT).astype(np.float32)
+        contexts.append(context)
+        learnt.append(lesson)
+    return np.array(contexts), memory, learnt
 
 
-def _seen(people: Stack, windows: Float32, apart: Places) -> _Beats:
-    """`apart`: samples at 250 Hz since the beat before. Opens clusters for beats that are like none."""
-    rows = np.arange(len(people))
-    x = at_125_hz(windows[:, :WINDOW_SAMPLES])
-    cores = x.take(_SHIFTED_CORES, axis=1)
-    by_shift = similarity(cores, people["cores"])
-    shifts, likeness = by_shift.argmax(axis=1), by_shift.max(axis=1)
-    cluster = _assign(people, likeness, shifts, cores[:, _UNSHIFTED])
-    shift = shifts[rows, cluster]
-    without_t = _without_t(people, x, apart // 2)
-    shape = _qrs_shape(cores[:, _UNSHIFTED])
-    counts, full = people["counts"], people["full"]
-    own = counts[rows, cluster]
-    if (first := own[:, FULL_BEATS] == 0.0).any():
-        full[first, cluster[first]] = x[first][np.arange(first.sum())[:, None], _SHIFTED_WINDOWS[shift[first]]]
-        own[first, QRS_SHAPE] = shape[first]
-        counts[rows, cluster] = own
-    normal = counts[:, :, LATE].argmax(axis=1)
-    usual = counts[rows, normal]
-    if (nothing_late := usual[:, FULL_BEATS] == 0.0).any():
-        normal = np.where(nothing_late, cluster, normal)
-        usual = counts[rows, normal]
-    return _Beats(
-        x=x,
-        cores=cores,
-        cluster=cluster,
-        shift=shift,
-        similarity=np.stack((likeness[rows, normal], likeness[rows, cluster]), axis=1),
-        own=own,
-        usual=usual,
-        shape=shape,
-        amplitude=np.maximum(usual[:, SIZE], _MIN_AMPLITUDE_MV),
-        is_normal=cluster == normal,
-        aligned=x[rows[:, None], _SHIFTED_WINDOWS[shifts[rows, normal]]],
-        reference=full[rows, normal],
-        without_t=without_t,
+def _in_columns(
+    numbers: Float64, log_rr: list[float | None], measures: Float64, places: _Places, dues: Sequence[DueBeat]
+) -> _Answers:
+    """All people at once."""
+    m = _columns(numbers)
+    to_normal, to_own = np.array(places.likeness).T
+    seen = Seen(
+        Interval(np.array([log is not None for log in log_rr]), np.array([log or 0.0 for log in log_rr])),
+        _columns(measured(numbers)),
+        _columns(measures),
+        np.array(places.cluster),
+        np.array(places.normal),
+        (to_normal, to_own),
+        _columns(np.array([following(due) for due in dues])),
     )
+    context, lesson = context_of(Columns, m, seen)
+    p = lesson.p
+    parts = (lesson.rate, lesson.late, lesson.late_rate, p.place, p.known, p.rate)
+    learnt = [
+        Learnt(rate, late, late_rate, PLearnt(*of_p))
+        for rate, late, late_rate, *of_p in zip(*[part.tolist() for part in parts], strict=True)
+    ]
+    return np.array(context).T, np.ascontiguousarray(np.array(m).T), learnt
 
 
-def _assign(people: Stack, likeness: Float64, shifts: Places, core: Float32) -> Places:
-    """The cluster each QRS belongs to; a new one in the least used place when it is like none.
-
-    A person's very first beat is given `likeness` and the shift of a perfect fit.
-    """
-    cluster: Places = likeness.argmax(axis=1)
-    begun = people["beats"] > 0
-    known = begun & (likeness.max(axis=1) >= _SAME_CLUSTER)
-    for row in np.flatnonzero(~known).tolist():
-        counts = people["counts"][row]
-        claim = counts[:, WEIGHT].copy()
-        if begun[row]:
-            claim[counts[:, LATE].argmax()] = np.inf  # the normal is never given up for one odd beat
-        place = claim.argmin()
-        people["cores"][row, place] = core[row]
-        counts[place, : FULL_BEATS + 1] = 0.0
-        cluster[row] = place
-        if not begun[row]:
-            likeness[row, place], shifts[row, place] = 1.0, _UNSHIFTED
-    return cluster
+def _columns(table: Float64) -> list[Float64]:
+    return list(np.ascontiguousarray(table.T))
 
 
-def _without_t(people: Stack, x: Float32, apart: Places) -> Float32:
-    """What comes before the QRS, less the mean beat of the cluster before, `apart` samples at 125 Hz earlier."""
-    rows = np.arange(len(people))
-    last = people["full"][rows, people["last_cluster"]]
-    at = apart[:, None] + _BEFORE
-    out: Float32 = x[:, : len(_BEFORE)] - np.where(at < WINDOW, last[rows[:, None], np.minimum(at, WINDOW - 1)], 0.0)
-    return out
-
-
-def _qrs_shape(core: Float32) -> Float64:
-    """Amplitude (mV), equivalent width (samples at 125 Hz) and steepest slope (mV/sample) of each QRS."""
-    high, low = core.max(axis=1).astype(np.float64), core.min(axis=1).astype(np.float64)
-    out = np.empty((len(core), 3))
-    out[:, 0] = high - low
-    out[:, 1] = row_sums(np.abs(core), axis=1)
-    out[:, 1] /= np.maximum(np.maximum(high, -low), 1e-3)
-    np.maximum(out[:, 1], 1.0, out=out[:, 1])
-    out[:, 2] = np.abs(core[:, 1:] - core[:, :-1]).max(axis=1)
-    return out
-
-
-def _image(beats: _Beats) -> Float32:
-    """(n, 2, 125): the beat, and its difference to the normal one, in units of the normal QRS, compressed."""
-    image = np.stack((beats.aligned, beats.aligned - beats.reference), axis=1)
-    image *= (4.0 / beats.amplitude).astype(np.float32)[:, None, None]
-    out: Float32 = np.arcsinh(image, out=image)
-    return out
-
-
-def _following(windows: Float32, r: Places, dues: Sequence[DueBeat]) -> Float32:
-    """(n, 86): the next beat at 125 Hz, as far as its QRS; something else where none is known."""
-    at = np.array([due.followers[0] if due.followers else due.r_index for due in dues]) - r
-    at += np.arange(len(windows)) * windows.shape[1]
-    return at_125_hz(windows.reshape(-1).take(at[:, None] + _FOLLOWER))
-
-
-@dataclass(frozen=True, slots=True)
-class _PWaves:
-    """The P regions of _BEAT, _NORMAL, _UNDER_T and _NEXT, each (n, 4)."""
-
-    energy: Float64
-    """Product with itself, mV²."""
-    product: Float64
-    """Product with the normal one, mV²."""
-    correlation: Float64
-    """Twice the correlation with the normal one."""
-    difference: Float64
-    """RMS of the difference to the normal one, 20 times, as a share of the normal QRS."""
-    size: Float64
-    """RMS, likewise."""
-
-
-def _p_waves(beats: _Beats, following: Float32) -> tuple[Float32, _PWaves]:
-    """The P regions (n, 4, 24) without their means, and what they are like."""
-    waves = np.stack((beats.aligned[:, _P], beats.reference[:, _P], beats.without_t[:, _P], following[:, _P]), axis=1)
-    waves -= row_sums(waves, axis=2)[:, :, None] / np.float32(P_WAVE)
-    energy, product = dots(waves, waves), dots(waves, waves[:, _NORMAL : _NORMAL + 1])
-    correlation, difference = compare(energy, energy[:, _NORMAL : _NORMAL + 1], product, P_WAVE)
-    amplitude = beats.amplitude[:, None]
-    size = 20.0 * np.sqrt(energy / P_WAVE) / amplitude
-    return waves, _PWaves(energy, product, 2.0 * correlation, 20.0 * difference / amplitude, size)
-
-
-def _shape_context(people: Stack, beats: _Beats, p: _PWaves) -> Float64:
-    """(n, 21): QRS, P and T of each beat beside the normal ones, and how common its cluster is."""
-    own, usual, amplitude, shape = beats.own, beats.usual, beats.amplitude, beats.shape
-    total = row_sums(people["counts"][:, :, WEIGHT], axis=1) + 1e-9
-    ratios = np.empty((len(people), 4))
-    np.divide(np.maximum(shape, _LEAST), np.maximum(usual[:, QRS_SHAPE], _LEAST), out=ratios[:, :3])
-    np.divide(shape[:, 1], 8.0, out=ratios[:, 3])
-    logs = logarithms(ratios)
-    aligned, t, t_normal = beats.aligned, beats.aligned[:, _T], beats.reference[:, _T]
-    t_correlation, t_difference = compare(dots(t, t), dots(t_normal, t_normal), dots(t, t_normal), _T_WAVE)
-    bends = aligned[:, 2:] - 2.0 * aligned[:, 1:-1] + aligned[:, :-2]
-    out = np.empty((len(people), 21))
-    out[:, :2] = 3.0 * beats.similarity
-    out[:, 2] = 3.0 * own[:, WEIGHT] / total
-    out[:, 3] = 1.5
-    np.divide(3.0 * own[:, LATE], own[:, WEIGHT], out=out[:, 3], where=own[:, WEIGHT] > 0.0)
-    out[:, 4] = 4.0 * own[:, RR_RATIO]
-    out[:, 5] = np.where(beats.is_normal, 2.0, -2.0)
-    out[:, 6] = 3.0 * usual[:, WEIGHT] / total
-    out[:, 7] = 2.0 * logs[:, 0]
-    out[:, 8] = 4.0 * logs[:, 3]
-    out[:, 9] = 4.0 * logs[:, 1]
-    out[:, 10] = 3.0 * aligned[:, _CORE].max(axis=1).astype(np.float64) / np.maximum(shape[:, 0], 1e-3)
-    out[:, 11] = 2.0 * logs[:, 2]
-    out[:, 12] = p.correlation[:, _BEAT]
-    out[:, 13] = p.difference[:, _BEAT]
-    out[:, 14:16] = p.size[:, : _NORMAL + 1]
-    out[:, 16] = 2.0 * people["p_unsteadiness"]
-    out[:, 17] = 2.0 * t_correlation
-    out[:, 18] = 10.0 * t_difference / amplitude
-    out[:, 19] = 20.0 * np.sqrt(dots(bends, bends) / bends.shape[1]) / amplitude
-    out[:, 20] = np.minimum(people["beats"], 32) / 16.0
-    return out
-
-
-def _around_context(people: Stack, beats: _Beats, p_waves: Float32, p: _PWaves) -> Float64:
-    """(n, 20): irregularity, and the P region without the T wave before it; updates the memory of P waves."""
-    ring, quantiles = people["rr_log"], people["rr_quantiles"]
-    core, last, before = beats.cores[:, _UNSHIFTED], people["last_core"], beats.without_t
-    like_last = 2.0 * dots(core, last) / (dots(core, core) + dots(last, last) + 1e-6)
-    energy, product = p.energy[:, _UNDER_T], p.product[:, _UNDER_T]
-    log_ratio = ring[:, -1] - quantiles[:, SLOW]
-    late = log_ratio >= np.maximum(0.0, quantiles[:, Q90] - quantiles[:, SLOW] - _LATE_MARGIN)
-    out = np.empty((len(people), 20))
-    out[:, :8] = irregularity(people)
-    out[:, 8] = p.correlation[:, _UNDER_T]
-    out[:, 9] = p.difference[:, _UNDER_T]
-    out[:, 10] = p.size[:, _UNDER_T]
-    out[:, 11] = 10.0 * np.sqrt(dots(before, before) / len(_BEFORE)) / beats.amplitude
-    out[:, 12] = 3.0 * like_last
-    out[:, 13] = 4.0 * (ring[:, -1] - ring[:, -3])
-    out[:, 14:19] = p_clusters(people, p_waves[:, _UNDER_T], energy, log_ratio, late)
-    out[:, 19] = 2.0 * (2.0 * product / (energy + p.energy[:, _NORMAL] + 1e-6))
-    return out
-
-
-def _followers_context(
-    people: Stack, dues: Sequence[DueBeat], beats: _Beats, following: Float32, p: _PWaves, median8: Float64
-) -> Float64:
-    """(n, 11): the intervals after each beat, and how the next looks beside the normal and beside this one."""
-    out = np.empty((len(people), 11))
-    out[:, :7] = waits(dues, people["rr_log"][:, -1], people["rr_quantiles"][:, SLOW], median8)
-    templates = np.stack((beats.reference[:, _CORE], beats.cores[:, _UNSHIFTED]), axis=1)
-    out[:, 7:9] = 3.0 * similarity(following.take(_SHIFTED_CORES, axis=1), templates).max(axis=1)
-    out[:, 9] = p.correlation[:, _NEXT]
-    out[:, 10] = p.difference[:, _NEXT]
-    out[[not due.followers for due in dues], 7:] = 0.0
-    return out
-
-
-def _remember(people: Stack, beats: _Beats, rhythm: Intervals) -> None:
-    """Let each beat shape its cluster, and, if it came late, its cluster's full template."""
-    rows, cluster, shift, own = np.arange(len(people)), beats.cluster, beats.shift, beats.own
-    slow, q90 = people["rr_quantiles"][:, SLOW], people["rr_quantiles"][:, Q90]
-    late = rhythm.known & (rhythm.log_rr >= np.maximum(slow, q90 - _LATE_MARGIN))
-    counts, cores, full = people["counts"], people["cores"], people["full"]
-    counts[:, :, : LATE + 1] *= FADE
-    own[:, : LATE + 1] *= FADE
-    own[:, WEIGHT] += 1.0
-    rate = np.maximum(1.0 / own[:, WEIGHT], 1.0 / TEMPLATE_BEATS)
-    mean = cores[rows, cluster]
-    cores[rows, cluster] = mean + rate.astype(np.float32)[:, None] * (beats.cores[rows, shift] - mean)
-    ratio = own[:, RR_RATIO]
-    np.add(ratio, rate * (rhythm.log_rr - slow - ratio), out=ratio, where=rhythm.known)
-    if late.any():
-        own[:, LATE] += late
-        own[:, FULL_BEATS] += late
-        which = np.flatnonzero(late)
-        place, counted = cluster[which], own[which]
-        rate = np.maximum(1.0 / counted[:, FULL_BEATS], 1.0 / TEMPLATE_BEATS)[:, None]
-        mean = full[which, place]
-        seen = beats.x[which[:, None], _SHIFTED_WINDOWS[shift[which]]]
-        full[which, place] = mean + rate.astype(np.float32) * (seen - mean)
-        counted[:, QRS_SHAPE] += rate * (beats.shape[which] - counted[:, QRS_SHAPE])
-        own[which] = counted
-    counts[rows, cluster] = own
-
-
-def _remember_answers(people: Stack, context: Float64) -> None:
-    """What later beats are shown of this one."""
-    unsteadiness, history = people["p_unsteadiness"], people["history"]
-    rate = np.maximum(1.0 / (people["beats"] + 1), 1.0 / 32.0)
-    unsteadiness += rate * (np.minimum(context[:, _P_DIFFERENCE], _LIMIT) - unsteadiness)
-    history[:, :, 1:] = history[:, :, :-1]
-    history[:, :, 0] = context.take(_REMEMBERED, axis=1)
+def _learn(
+    state: FeatureState, x: Float32, cores: Float32, p_wave: Float32, cluster: int, shift: int, lesson: Learnt
+) -> None:
+    """Let the beat shape the stretches of signal that are kept."""
+    mean = state.core(cluster)
+    mean += np.float32(lesson.rate) * (cores[shift] - mean)
+    if lesson.late:
+        mean = state.full[cluster]
+        mean += np.float32(lesson.late_rate) * (x.take(at.SHIFTED_WINDOWS[shift]) - mean)
+    mean = state.p_wave(lesson.p.place)
+    if not lesson.p.known:
+        mean[:] = p_wave
+    mean += np.float32(lesson.p.rate) * (p_wave - mean)

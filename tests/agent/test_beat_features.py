@@ -15,7 +15,7 @@ from agent.signal.beat_features import (
     SIGNAL_SHAPE,
     BeatFeatures,
 )
-from agent.signal.beat_memory import NO_BEAT, FeatureState
+from agent.signal.beat_memory import RR_QUANTILES, FeatureState
 from agent.signal.filters import MORPHOLOGY_DELAY
 from agent.signal.pending import DECIDE_SAMPLES, FOLLOWER_SAMPLES, DueBeat
 
@@ -33,8 +33,7 @@ def play(beats: list[tuple[np.ndarray, float]], state: FeatureState | None = Non
     """Push (beat, RR in s) one after the other, with a little noise; each window shows the neighbours too."""
     rng = np.random.default_rng(seed)
     state = state or BeatFeatures().new_state()
-    last_r = int(state.record["last_r"][0])
-    at = 250 if last_r == NO_BEAT else last_r
+    at = state.last_r or 250
     r_peaks = [at := at + round(rr_s * RATE_HZ + rng.normal()) for _, rr_s in beats]
     path = np.zeros(r_peaks[-1] + 2 * LENGTH)
     for (beat, _), r in zip(beats, r_peaks, strict=True):
@@ -143,9 +142,9 @@ def test_a_gap_leaves_the_interval_unknown_and_the_normal_known() -> None:
 def test_a_pause_is_no_interval_to_learn_from() -> None:
     state = BeatFeatures().new_state()
     play([(NORMAL, 0.8)] * 40, state)
-    before = state.record["rr_quantiles"].copy()
+    before = state.numbers[RR_QUANTILES].copy()
     play([(NORMAL, 30.0)], state)
-    assert (state.record["rr_quantiles"] == before).all()
+    assert (state.numbers[RR_QUANTILES] == before).all()
 
 
 @pytest.mark.parametrize("window", [np.zeros(LENGTH), np.full(LENGTH, 7.0), 1e6 * NORMAL, -NORMAL])
