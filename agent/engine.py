@@ -96,7 +96,7 @@ class Engine:
         self._opinion = SecondOpinion()
         self._glucose = GlucoseFlow(models.glucose, watch)
         self._pulses = PulseFlow()
-        self._wall_time = WallTime(self._late_after_ns)
+        self.wall_time = WallTime(self._late_after_ns)
         self.patients = {person.id: self._new_patient(person) for person in persons}
 
     def _new_patient(self, person: Person) -> PatientState:
@@ -116,7 +116,7 @@ class Engine:
         for turn in turns(chunks):
             self._take(self._align(turn, events, now_ns), events, now_ns)
         if now_ns is not None:
-            for event in self._wall_time.step(self.patients, now_ns):
+            for event in self.wall_time.step(self.patients, now_ns):
                 events[event.patient].append(event)
         return explained([event for patient_id in sorted(events) for event in events[patient_id]], self._models)
 
@@ -150,7 +150,7 @@ class Engine:
             state = patient.streams.get(key) if patient else None
             if patient is None or state is None:
                 continue
-            self._wall_time.heard(name)
+            self.wall_time.heard(name)
             if patient.glucose is not None and key == patient.glucose.stream.key:
                 readings[name].append((patient, chunk))
                 continue
@@ -382,7 +382,7 @@ class Engine:
 
     def reset(self, patient_id: str) -> None:
         """Forget all state of one patient."""
-        self._wall_time.heard(patient_id)
+        self.wall_time.heard(patient_id)
         self.patients[patient_id] = self._new_patient(self.patients[patient_id].person)
 
     def restore(self, patient_id: str, blob: bytes) -> bool:
@@ -398,7 +398,7 @@ class Engine:
         expected = (SNAPSHOT_FORMAT, __version__, repr(here.person), here.packs)
         if (form, version, person, packs) != expected or not isinstance(patient, PatientState):
             return False
-        self._wall_time.heard(patient_id)
+        self.wall_time.heard(patient_id)
         self.patients[patient_id] = patient
         return True
 

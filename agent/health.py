@@ -24,6 +24,7 @@ from agent.live_models import PackState
 from agent.mqtt import ConnectionStatus, MqttConnection, MqttError, PublishResult
 from agent.patient import PatientState
 from agent.power import Heat, Power
+from agent.shed import WORDS, Level
 from agent.spare import Economy
 from agent.stream_state import StreamState
 from agent.uplink.evidence import rfc3339
@@ -133,6 +134,9 @@ class Health:
                     await self._changed.wait()
 
     async def _show_vitals(self) -> None:
+        if self._worker.level >= Level.DISPLAY:
+            self._worker.shed.note("vital signs", "overload")
+            return
         loop = asyncio.get_running_loop()
         vitals = await loop.run_in_executor(self._thread, self._vitals)
         if loop.time() >= self._days_due_s:
@@ -195,7 +199,7 @@ class Health:
 
     def _show(self, outgoing: Outgoing) -> None:
         if self._under_way >= DISPLAY_BACKLOG:
-            self._shed += 1
+            self._not_shown()
             return
         try:
             sent = self._uplink.publish_nowait(
@@ -207,10 +211,14 @@ class Health:
                 content_type=outgoing.content_type,
             )
         except MqttError:
-            self._shed += 1
+            self._not_shown()
             return
         self._under_way += 1
         sent.add_done_callback(self._shown)
+
+    def _not_shown(self) -> None:
+        self._shed += 1
+        self._worker.shed.note("vital signs", "the broker is slow")
 
     def _shown(self, sent: asyncio.Future[PublishResult]) -> None:
         self._under_way -= 1
@@ -243,6 +251,8 @@ class Health:
     def _input_reasons(self) -> list[str]:
         """What keeps data from coming in."""
         reasons = self._inbox.troubles() if self._inbox is not None else []
+        if self._worker.level in WORDS:
+            reasons.append(WORDS[self._worker.level])
         if not self._uplink.is_connected:  # a worker's parent can say so
             reasons.append(f"alerts cannot be sent: {self._uplink.status.detail}")
         if not self._ingest.is_connected:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from agent import __version__, audit, garbage, heap
@@ -33,6 +34,7 @@ from agent.health import Health
 from agent.history import History
 from agent.history.file import FILE_NAME
 from agent.inference import Models
+from agent.ingest.babble import Babble
 from agent.ingest.bluetooth import BluetoothSettingError, bluetooth_source
 from agent.ingest.decoder import StreamConfig
 from agent.ingest.device_status import DeviceSource
@@ -45,6 +47,7 @@ from agent.ingest.source import Delivery, Source
 from agent.live_models import live_models, model_alarms
 from agent.mqtt import MqttConnection, Will
 from agent.mqtt.configured import connection_to
+from agent.overload import Overload, alarmed
 from agent.persons import persons, record_of
 from agent.power import Power, PowerWatch
 from agent.progress import Progress
@@ -75,6 +78,7 @@ log = logging.getLogger(__name__)
 STATUS_S = 10.0
 LOOK_S = 1.0
 """How often it is looked whether models, adapters and wearables are as they should be."""
+MOST_UNACKED = 65_535
 GOODBYE_S = 3.0
 """An orderly stop waits this long for the broker to take what is left."""
 
@@ -129,6 +133,10 @@ class Supervisor:
         self._webhook = WebhookPublisher(hook.receiver(), outbox, self._thread) if hook is not None else None
         self._shed = Shed()
         self._inbox = Inbox({one.id: len(one.streams) for one in self._persons}, live=self._wall, shed=self._shed)
+        self._overload = Overload(self._inbox, [one.id for one in self._persons], self._economy, time.monotonic())
+        self._worker.shed = self._shed
+        heard = self._streams.values() if self._wall else ()  # what is played fast sends its rubbish fast
+        self._babble = Babble([one.stream for one in heard], shed=self._shed)
         self._sites = [
             NightscoutSource(Site(source.url, source.secret, source.token), source.stream, poll_s=source.poll_s)
             for patient in config.patients
@@ -143,7 +151,7 @@ class Supervisor:
         self._progress = Progress()
         self._late_ns = round(config.agent.late_after_s * NS_PER_S)
         self._web = _web(share)
-        self._wearables: list[DeviceSource] = []
+        self._wearables: list[DeviceSource] = [self._babble]
         worn = [source for patient in config.patients for source in patient.sources if isinstance(source, BleConfig)]
         self._bluetooth = bluetooth_source(worn, config.agent.state_dir) if worn else None
         if self._bluetooth is not None:
@@ -164,7 +172,9 @@ class Supervisor:
         async with AsyncExitStack() as stack:
             will = Will(self._topics.status, offline_payload(self._config.agent.id), content_type=JSON_TYPE)
             uplink = connection_to(mqtt, share.uplink_id, will=None if self._parent else will, clean_start=True)
-            ingest = connection_to(mqtt, share.session)
+            # The inbox bounds what waits: acknowledgements leave in the order of arrival, and one that takes its time
+            # must not keep the others' data at the broker.
+            ingest = connection_to(mqtt, share.session, max_unacked=MOST_UNACKED)
             source = MqttSource(
                 ingest,
                 self._streams,
@@ -172,6 +182,7 @@ class Supervisor:
                 topics=self._topics,
                 refuses=self._inbox.refuses,
                 is_asked=share.is_asked,
+                babble=self._babble,
             )
             publisher = Publisher(
                 uplink,
@@ -288,6 +299,7 @@ class Supervisor:
         look_s = loop.time()
         while True:
             deliveries = await self._inbox.take()
+            self._shed_what_must_be()
             now_ns = time.time_ns() if self._wall else None
             events = await self._tick(deliveries, now_ns)
             if loop.time() >= look_s:
@@ -322,6 +334,14 @@ class Supervisor:
             self._web.meters.ticked(time.perf_counter() - began_s, deliveries, events, self._late_ns)
         return events
 
+    def _shed_what_must_be(self) -> None:
+        """Live, a tick must not take longer than its data took to come."""
+        if not self._wall:
+            return
+        idle_s = self._inbox.idle_s + self._worker.outbox.synced_s
+        self._overload.note(self._inbox.drawn_s, idle_s=idle_s, alarmed=partial(alarmed, self._worker.engine.patients))
+        self._worker.level, self._worker.unheard = self._overload.level, tuple(self._inbox.asides())
+
     def _wake(self, publisher: Publisher) -> None:
         """There is something new to send."""
         publisher.wake()
@@ -336,6 +356,8 @@ class Supervisor:
             stands[agent, "webhook"] = self._webhook.trouble()
         if self._power is not None:
             stands |= {(agent, rule): text for rule, text in self._power.power.alarms.items()}
+        if self._overload.words:
+            stands[agent, "overload"] = self._overload.words
         stands |= {(one, "overload"): aside.words for one, aside in self._inbox.asides().items()}
         return stands | self._device_alarms.wanted(self._wearables)
 

@@ -21,6 +21,12 @@ class WallTime:
         """Something has come, or it stands otherwise with somebody than at the last step."""
         self._quiet_until_ns.pop(patient_id, None)
 
+    def unheard(self, patient: PatientState, now_ns: int) -> None:
+        """What comes of somebody is not stepped over: that nothing is heard says nothing of their sensors."""
+        for state in patient.streams.values():
+            state.silence.restart(now_ns)
+        self.heard(patient.person.id)
+
     def step(self, patients: Mapping[str, PatientState], now_ns: int) -> Iterator[AlertEvent]:
         """It is `now_ns`. Most of a ward has nothing to say at a tick: it is passed over."""
         quiet_until_ns = self._quiet_until_ns

@@ -11,7 +11,7 @@ import logging
 import pickle
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from agent.attendance import Attendance
 from agent.audit import Audit
 from agent.ingest.source import Delivery
 from agent.personal_keeping import PersonalKeeping
+from agent.shed import Level, Shed
 from agent.spare import Economy, Spared
 from agent.standing import Standing, StandingAlarms, ended, technical
 from agent.uplink.commands import MAX_COMMAND_BYTES, parse_command
@@ -96,6 +97,9 @@ class Worker:
         self._unsaved: list[Outgoing] = []
         self._disk_full_since_ns: int | None = None
         self.ticks = 0
+        self.shed, self.level = Shed(), Level.NOTHING
+        self.unheard: Collection[str] = ()
+        """Patients whose data is not stepped over for want of time."""
 
     @property
     def is_live(self) -> bool:
@@ -189,6 +193,7 @@ class Worker:
     def tick(self, deliveries: Sequence[Delivery], now_ns: int | None) -> list[AlertEvent]:
         """Step over what has come, and commit. On return all of it may be acknowledged."""
         chunks = [chunk for delivery in deliveries for chunk in delivery.chunks]
+        self._leave_undone(len(chunks), now_ns or 0)
         decided = self._step(chunks, now_ns)
         had_fault = self._had_fault
         events = self._attended(decided, now_ns)
@@ -203,26 +208,37 @@ class Worker:
             for patient in dict.fromkeys(chunk.stream.patient for chunk in delivery.chunks)
             if patient in self.engine.patients
         ]
-        spared = [] if events else self._spared.take()  # snapshots take their time
+        spared = [] if events and self.level < Level.EXTRAS else self._spared.take()  # snapshots take their time
         if events or journal or self._unsaved or self._answers or spared:
             outgoing = self._outgoing(events)
             outgoing += self._summaries.heard(self._has_data, seq=self.outbox.seq, boot_id=self.outbox.boot_id)
             self._commit(outgoing, journal, self._due_snapshots(journal, spared))
-        if self.recorder is not None:
+        if self.recorder is not None and self.level < Level.DISPLAY:
             self.recorder.note(now_ns, chunks, decided)
             if had_fault:
                 self.recorder.interrupted()
             self.recorder.begin_anew(spared)
             if not events:
                 self.recorder.begin_due()
-        if self.history is not None and not self.disk_full and (not events or self.history.waiting > WAITING_ROWS):
-            self.history.tick()  # in a tick in which nobody waits to be told of an alarm
+        is_quiet = not events and self.level < Level.DISPLAY  # else somebody waits to be told of an alarm
+        if self.history is not None and not self.disk_full and (is_quiet or self.history.waiting > WAITING_ROWS):
+            self.history.tick()
             if self._personal is not None:
                 self._personal.keep(dict.fromkeys(entry.patient for entry in journal))
         if self.audit is not None and not events:
             self.audit.write()
         self.ticks += 1
         return events
+
+    def _leave_undone(self, count: int, now_ns: int) -> None:
+        """What there is no time for, before a step over so many chunks."""
+        if self.level >= Level.EXTRAS:
+            self.shed.note("extras", "overload", count)
+        if self.level >= Level.DISPLAY and self.recorder is not None:
+            self.recorder.interrupted()
+            self.shed.note("recording", "overload", count)
+        for patient in self.unheard:
+            self.engine.wall_time.unheard(self.engine.patients[patient], now_ns)
 
     def _step(self, chunks: Sequence[Chunk], now_ns: int | None) -> list[AlertEvent]:
         """The engine's step; a fault in it costs the patient it is about some signal, and the others nothing."""
@@ -268,7 +284,8 @@ class Worker:
         self._journalled.update(entry.patient for entry in journal)
         heard = dict.fromkeys(entry.patient for entry in journal)
         due = [patient for patient in heard if self._journalled[patient] >= SNAPSHOT_AFTER_ENTRIES]
-        due = due[:SNAPSHOTS_A_TICK]
+        # With long ticks as many are made as become due, or the journal would grow without bound.
+        due = due[: max(SNAPSHOTS_A_TICK, 2 * len(journal) // SNAPSHOT_AFTER_ENTRIES)]
         due = list(dict.fromkeys([*changed, *due]))
         for patient in due:
             self._journalled[patient] = 0

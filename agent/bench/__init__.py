@@ -33,6 +33,10 @@ PARTS = {
         "what a Pi 4's core can carry, estimated from counted instructions (needs valgrind, takes minutes)",
         "agent.bench.instructions:instructions_command",
     ),
+    "overload": Part(
+        "what becomes of the others' alarms when one floods, a disk is slow, or there is too much for all",
+        "agent.bench.overload:overload_command",
+    ),
     "against": Part(
         "how other programs find the beats of WFDB records, in CPU time and right ones",
         "agent.bench.against:against_command",

@@ -39,16 +39,18 @@ class Decoder:
         self._streams = streams
         self._devices = {device for device, _ in streams}
         self._rejected: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self.unreadable = 0
+        """Payloads that could not be read, or not all of it."""
 
     def rejected(self) -> dict[str, dict[str, int]]:
         """How many payloads could not be read: device → reason → count."""
         return {device: dict(reasons) for device, reasons in self._rejected.items()}
 
-    def patient_of(self, topic: str) -> str | None:
-        """Whose stream a topic carries; None where nobody's is configured."""
+    def stream_of(self, topic: str) -> Stream | None:
+        """What a topic carries; None where nothing is configured."""
         place = parse_input_topic(topic)
         config = self._streams.get(place) if place is not None else None
-        return None if config is None else config.stream.patient
+        return None if config is None else config.stream
 
     def decode(self, topic: str, content_type: str | None, payload: bytes) -> tuple[Chunk, ...]:
         """The chunks of a payload, live or from the journal; what cannot be read is counted, and left out."""
@@ -65,6 +67,7 @@ class Decoder:
 
     def _reject(self, device: str, reason: str) -> None:
         """Count; log the first of each kind and then every LOG_EVERYth, without anything quoted from the payload."""
+        self.unreadable += 1
         reason = _QUOTED.sub("…", reason)
         name = device[:64]
         if name not in self._rejected and name not in self._devices and len(self._rejected) >= MAX_DEVICES:

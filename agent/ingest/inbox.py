@@ -14,6 +14,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from agent.ingest.source import Delivery
@@ -30,6 +31,8 @@ WAITING_COMMANDS = 256
 COMMANDS_A_TICK = 32
 SHARE_S, SHARE_OF_TIME = 4.0, 2.0
 """In a tick, of each of a patient's streams: so much signal, and so much for each second since the tick before."""
+TIGHT_S, TIGHT_OF_TIME = 1.0, 1.25
+"""The same where there is more to do than there is time: nobody catches up at the cost of the others."""
 LEAST_S = 0.1
 """A chunk counts as so much signal, however short it is."""
 PATIENCE_S = 30.0
@@ -109,9 +112,14 @@ class Inbox:
         """Bytes that wait."""
         self.waiting = 0
         """Deliveries that wait."""
-        self._drawn_s = self._heard_s = clock_s()
+        self.drawn_s = self._heard_s = clock_s()
+        """When the last tick began."""
+        self.idle_s = 0.0
+        """Time spent waiting for data."""
+        self.tight = False
+        """Whether there is more to do than there is time."""
         self.waited_s = 0.0
-        """How long the oldest delivery of the last tick had waited."""
+        """How long the oldest delivery of the last tick had waited, of those of whom it took all there was."""
         self._came = asyncio.Event()
         self._has_room = asyncio.Event()
 
@@ -202,6 +210,10 @@ class Inbox:
             by_words.setdefault(aside.words, []).append(patient)
         return [f"{words}: {', '.join(patients)}" for words, patients in by_words.items()]
 
+    def floods(self) -> list[str]:
+        """Of whom the last tick could not take all, for it was more than their share."""
+        return [patient for patient, queue in self._busy.items() if queue.waiting[0].since_s <= self.drawn_s]
+
     def counters(self) -> dict[str, int]:
         """Gauges of what waits, and counts of what was dropped, for a status."""
         gauges = {"inbox_waiting": self.waiting, "inbox_bytes": self.size, "not_watched": len(self._aside)}
@@ -229,31 +241,34 @@ class Inbox:
 
     async def take(self) -> Sequence[Delivery]:
         """What makes the next tick; nothing where nothing has come for a while."""
+        began_s = self._clock_s()
         if not self.waiting:
             self._came.clear()
-            try:
-                async with asyncio.timeout(self._idle_s()):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._wait_s()):
                     await self._came.wait()
-            except TimeoutError:
-                self._drawn_s, self.waited_s = self._clock_s(), 0.0
-                return ()
-            if self.waiting < ENOUGH_DELIVERIES:
+            if 0 < self.waiting < ENOUGH_DELIVERIES:
                 await asyncio.sleep(min(GATHER_S + GATHER_PER_PATIENT_S * len(self._queues), GATHER_AT_MOST_S))
+        self.idle_s += self._clock_s() - began_s
         return self.draw()
 
     def draw(self) -> list[Delivery]:
         """Commands, and of everybody their share, oldest first; something, if anything waits."""
         now_s = self._clock_s()
-        share_s = SHARE_S + SHARE_OF_TIME * (now_s - self._drawn_s)
-        self._drawn_s, self.waited_s = now_s, 0.0
+        share_s = SHARE_S + SHARE_OF_TIME * (now_s - self.drawn_s)
+        if self.tight:
+            share_s = TIGHT_S + TIGHT_OF_TIME * (now_s - self.drawn_s)
+        self.drawn_s, self.waited_s = now_s, 0.0
         commands = [self._commands.popleft() for _ in range(min(COMMANDS_A_TICK, len(self._commands)))]
         self.waiting -= len(commands)
         drawn: list[Delivery] = []
         while self._busy and not drawn:
             for patient, queue in list(self._busy.items()):
-                drawn += self._share_of(queue, share_s, now_s)
+                since_s = queue.waiting[0].since_s
+                drawn += self._share_of(queue, share_s)
                 if not queue.waiting:
                     del self._busy[patient]
+                    self.waited_s = max(self.waited_s, now_s - since_s)
         if commands or drawn:
             self._heard_s = now_s
         if self._live:
@@ -261,10 +276,10 @@ class Inbox:
         self._has_room.set()
         return commands + drawn
 
-    def _idle_s(self) -> float:
+    def _wait_s(self) -> float:
         return CALM_S if self._clock_s() - self._heard_s >= CALM_AFTER_S else IDLE_S
 
-    def _share_of(self, queue: _Queue, share_s: float, now_s: float) -> list[Delivery]:
+    def _share_of(self, queue: _Queue, share_s: float) -> list[Delivery]:
         """Each round robin gives a share; one whose last chunk was longer pays that off first."""
         queue.credit_s = min(queue.credit_s, 0.0) + share_s * queue.streams
         drawn: list[Delivery] = []
@@ -272,7 +287,6 @@ class Inbox:
             one = queue.waiting.popleft()
             queue.credit_s -= _signal_s(one.delivery)
             self._account(queue, -one.size, -1)
-            self.waited_s = max(self.waited_s, now_s - one.since_s)
             drawn.append(one.delivery)
         return drawn
 

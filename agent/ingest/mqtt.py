@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
+from agent.ingest.babble import Babble
 from agent.ingest.decoder import Decoder, StreamConfig
 from agent.ingest.source import Delivery
 from agent.mqtt import Message, MqttConnection
@@ -41,16 +42,18 @@ class MqttSource:
         topics: Topics | None = None,
         refuses: Callable[[str], bool] = _hears_all,
         is_asked: Callable[[bytes], bool] = lambda _: True,
+        babble: Babble | None = None,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         """`streams`: by (device, channel). `filters`: what to subscribe to, where the broker allows only some.
 
         `topics`: of the agent that commands are meant for; without them none are heard. `refuses`: whether a patient's
-        message is to be dropped unread. `is_asked`: whether a command with this payload is this process's to answer,
-        where an agent has several.
+        message is to be dropped unread, `babble`: whether a device's is. `is_asked`: whether a command with this
+        payload is this process's to answer, where an agent has several.
         """
         self._connection, self._filters, self._clock_ns = connection, filters, clock_ns
         self._topics, self._refuses, self._is_asked = topics, refuses, is_asked
+        self._babble = babble or Babble(one.stream for one in streams.values())
         self.decoder = Decoder(streams)
         self.received = 0
         self.delivered = 0
@@ -78,16 +81,23 @@ class MqttSource:
             if command is not None:
                 await deliver(self._command(message, command))
                 continue
-            patient = self.decoder.patient_of(message.topic)
-            if patient is not None and self._refuses(patient):
-                self._connection.ack(message)
-                continue
-            chunks = self.decoder.decode(message.topic, message.content_type, message.payload)
+            chunks = self._read(message)
             if not chunks:  # nothing that could become readable by being sent again
                 self._connection.ack(message)
                 continue
             self.delivered += 1
             await deliver(self._delivery(message, chunks))
+
+    def _read(self, message: Message) -> tuple[Chunk, ...]:
+        """The chunks of a message; none where it is not to be read, or cannot be."""
+        stream = self.decoder.stream_of(message.topic)
+        if stream is not None and (self._babble.mutes(stream.device) or self._refuses(stream.patient)):
+            return ()
+        unreadable = self.decoder.unreadable
+        chunks = self.decoder.decode(message.topic, message.content_type, message.payload)
+        if stream is not None and self.decoder.unreadable > unreadable:
+            self._babble.unreadable(stream.device)
+        return chunks
 
     def leave(self) -> None:
         """Hear nothing new any more, only what the broker has kept."""

@@ -18,6 +18,7 @@ def connection_to(
     clean_start: bool = False,
     session_expiry_s: int = 86_400,
     will: Will | None = None,
+    max_unacked: int = 1000,
     on_change: Callable[[ConnectionStatus], None] | None = None,
 ) -> MqttConnection:
     """As MqttConnection; the config says where the broker is and by what right it is spoken with."""
@@ -31,5 +32,6 @@ def connection_to(
         clean_start=clean_start,
         session_expiry_s=session_expiry_s,
         will=will,
+        max_unacked=max_unacked,
         on_change=on_change,
     )

@@ -135,6 +135,8 @@ class Outbox:
         # The second is not for commits: they would use up the room without which nothing can be deleted any more.
         self._reserve = Reserve(path.with_name(path.name + "-reserve"))
         self._last_reserve = Reserve(path.with_name(path.name + "-last-reserve"))
+        self.synced_s = 0.0
+        """Time spent waiting for the disk."""
         self._keep_reserves()
         if max_pages is not None:
             self._db.execute(f"PRAGMA max_page_count = {int(max_pages)}")
@@ -392,13 +394,20 @@ class Outbox:
         self._bytes -= sum(size for _, size in rows)
         return Counter(kind for kind, _ in rows)
 
+    def _sync(self) -> None:
+        began_s = time.monotonic()
+        try:
+            self._db.execute("COMMIT")
+        finally:
+            self.synced_s += time.monotonic() - began_s
+
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         bytes_before = self._bytes
         try:
             self._db.execute("BEGIN IMMEDIATE")
             yield
-            self._db.execute("COMMIT")
+            self._sync()
         except BaseException as error:
             self._bytes = bytes_before
             if self._db.in_transaction:
