@@ -32,6 +32,8 @@ class Attendance:
         self._per_day = {agent: 0.0, **per_day}
         self._of = {subject: self._new(subject) for subject in self._per_day}
         self._changed: set[str] = set()
+        self._due_ns: dict[str, int] = {}
+        """Of whom it has been asked since the last change, when time makes a difference."""
         self._drills = Drills()
 
     def _new(self, subject: str) -> Attention:
@@ -57,10 +59,11 @@ class Attendance:
                 continue
             alarms = [alarm.event for alarm in attention.alarms.values()]
             if subject not in self._of:
-                self._changed.add(subject)
+                self._change(subject)
                 ends += [_end(said, now_ns, "Nobody is watched under this name any more", gone=True) for said in alarms]
                 continue
             self._of[subject] = attention
+            self._due_ns.pop(subject, None)
         return ends + self.without_ground(on, standing, now_ns)
 
     def without_ground(self, on: Collection[str], standing: Collection[Standing], now_ns: int) -> list[AlertEvent]:
@@ -87,15 +90,18 @@ class Attendance:
         return out
 
     def advance(self, now_ns: int, is_fresh: IsFresh) -> list[AlertEvent]:
-        """Let time pass for everybody who has an alarm."""
+        """Let time pass for everybody to whose alarms it makes a difference."""
         out = self.take(self._drills.over(now_ns), now_ns)
+        due_ns = self._due_ns
         for subject, attention in self._of.items():
-            if not (attention.alarms or attention.pauses or attention.held):
+            if subject not in due_ns:
+                due_ns[subject] = attention.due_ns
+            if now_ns < due_ns[subject]:
                 continue
             pauses = len(attention.pauses)
             events = attention.advance(now_ns, _of_subject(subject, is_fresh))
             if events or len(attention.pauses) != pauses:
-                self._changed.add(subject)
+                self._change(subject)
             out += events
         return out
 
@@ -109,7 +115,7 @@ class Attendance:
         outcome = self._done(attention, command, now_ns, _of_subject(command.patient, is_fresh))
         if command.id is not None and outcome.accepted:
             attention.remember(command.id)
-        self._changed.add(command.patient)
+        self._change(command.patient)
         return outcome
 
     def _done(self, attention: Attention, command: Command, now_ns: int, fresh: Fresh) -> Outcome:
@@ -154,8 +160,12 @@ class Attendance:
         """The commit is on disk."""
         self._changed.clear()
 
-    def _attention(self, subject: str) -> Attention:
+    def _change(self, subject: str) -> None:
         self._changed.add(subject)
+        self._due_ns.pop(subject, None)
+
+    def _attention(self, subject: str) -> Attention:
+        self._change(subject)
         if subject not in self._of:
             self._of[subject] = self._new(subject)
         return self._of[subject]

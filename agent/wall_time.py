@@ -15,7 +15,7 @@ class WallTime:
     def __init__(self, late_after_ns: int) -> None:
         self._late_after_ns = late_after_ns
         self._quiet_until_ns: dict[str, int] = {}
-        """Of whom has no alarm on: until when nothing becomes of it that nothing comes."""
+        """Until when nothing becomes of it that nothing comes, as far as no alarm of theirs waits for data."""
 
     def heard(self, patient_id: str) -> None:
         """Something has come, or it stands otherwise with somebody than at the last step."""
@@ -31,10 +31,10 @@ class WallTime:
         """It is `now_ns`. Most of a ward has nothing to say at a tick: it is passed over."""
         quiet_until_ns = self._quiet_until_ns
         for patient_id, patient in patients.items():
-            if now_ns < quiet_until_ns.get(patient_id, 0):
+            if now_ns < quiet_until_ns.get(patient_id, 0) and not patient.states.waits_for_data:
                 continue
             yield from self._pass(patient, now_ns)
-            if patient.gate is None and not patient.states.active:
+            if patient.gate is None or not patient.gate.is_weighing:
                 streams = patient.streams.values()
                 quiet_until_ns[patient_id] = min((state.silent_from_ns for state in streams), default=0)
 

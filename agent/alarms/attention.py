@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from agent.alarms.alert import AlertEvent, Attended, Category, Mark, Phase, Priority, State, Verdict
 from agent.alarms.budget import AlarmBudget
-from agent.alarms.rule import seconds
+from agent.alarms.rule import NEVER, seconds
 from agent.alarms.states import urgency
 
 RECENT = 64
@@ -156,6 +156,24 @@ class Attention:
         known.event = replace(event, evidence=None)
         return [self._with(known, event)]
 
+    @property
+    def due_ns(self) -> int:
+        """The clock at which `advance` has something to do if nothing comes between: NEVER where it has not."""
+        due_ns = [pause.until_ns for pause in self.pauses.values()]
+        due_ns += [held.until_ns for held in self.held.values()]
+        due_ns += [self._due_of(alarm) for alarm in self.alarms.values()]
+        return min(due_ns, default=NEVER)
+
+    def _due_of(self, alarm: StandingAlarm) -> int:
+        if alarm.latched or alarm.acknowledged is not None or self._pause_of(alarm.event) is not None:
+            return NEVER
+        if alarm.unsaid:
+            return 0
+        after_s = self.manners.escalate_after_s.get(alarm.event.priority)
+        if not after_s or alarm.escalation >= self.manners.escalations:
+            return NEVER
+        return alarm.said_ns + seconds(after_s)
+
     def advance(self, now_ns: int, fresh: Fresh) -> list[AlertEvent]:
         """Let time pass: pauses end, and what nobody acknowledged is escalated."""
         ended = [pause for pause in self.pauses.values() if pause.until_ns <= now_ns]
@@ -166,12 +184,12 @@ class Attention:
             del self.held[held.event.alert_id]
             events += self._begin(held.event, now_ns)
         for alarm in self.alarms.values():
-            if alarm.latched or alarm.acknowledged is not None or self._pause_of(alarm.event) is not None:
+            if self._due_of(alarm) > now_ns:
                 continue
             if alarm.unsaid:
                 if fresh(alarm.event.rule):
                     events.append(self._say_again(alarm, now_ns))
-            elif self._is_due(alarm, now_ns):
+            else:
                 alarm.escalation += 1
                 alarm.said_ns = now_ns
                 minutes = (now_ns - alarm.event.onset_ns) / seconds(60.0)
@@ -292,12 +310,6 @@ class Attention:
             self._told(alarm, Phase.UPDATE, now_ns, f"Never acknowledged, and here again: {alarm.event.text}")
             for alarm in latched
         ]
-
-    def _is_due(self, alarm: StandingAlarm, now_ns: int) -> bool:
-        after_s = self.manners.escalate_after_s.get(alarm.event.priority)
-        if not after_s or alarm.escalation >= self.manners.escalations:
-            return False
-        return now_ns - alarm.said_ns >= seconds(after_s)
 
     def _say_again(self, alarm: StandingAlarm, now_ns: int) -> AlertEvent:
         alarm.unsaid, alarm.said_ns, alarm.escalation = False, now_ns, 0

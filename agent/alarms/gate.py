@@ -79,6 +79,11 @@ class Gate:
     """By rule, what has neither sounded nor ended."""
     _queue: deque[_Item] = field(default_factory=deque)
 
+    @property
+    def is_weighing(self) -> bool:
+        """Whether something waits to be decided."""
+        return bool(self._queue)
+
     def offer(self, condition: Condition, draw: Draw, now_ns: int | None) -> bool:
         """Take in a condition that began or ended; False where it is none that can be corroborated."""
         if condition.rule not in CORROBORATED:

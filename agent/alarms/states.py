@@ -166,6 +166,13 @@ class AlarmStates:
             replace(self._event(alarm, Phase.END, condition.at_ns, condition.text, late), until_ns=condition.until_ns)
         ]
 
+    @property
+    def waits_for_data(self) -> bool:
+        """Whether an alarm waits for data that is of now: see `caught_up`."""
+        if not self.active:
+            return False
+        return any(alarm.ended_late or alarm.reported_late or alarm.unsaid for alarm in self.active.values())
+
     def caught_up(
         self, frontier_ns: int, now_ns: int | None, concerned: Callable[[str], bool] = _any
     ) -> list[AlertEvent]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agent.alarms.alert import AlertEvent, Phase, State, alert_id
-from agent.alarms.attention import Manners
+from agent.alarms.attention import Attention, Manners
+from agent.alarms.budget import AlarmBudget
 from agent.alarms.states import urgency
 from agent.attendance import Attendance
 from agent.engine import Engine
@@ -17,8 +20,8 @@ from agent.ingest.simulate import Episode, Rhythm, SimulatedPatient
 from agent.ingest.source import Delivery
 from agent.patient import Person
 from agent.standing import StandingAlarms
-from agent.uplink.commands import parse_command
-from agent.uplink.messages import AlertData, parse_event
+from agent.uplink.commands import AckCommand, PauseCommand, parse_command
+from agent.uplink.messages import AlertData, canonical_json, parse_event
 from agent.uplink.outbox import Outbox
 from agent.uplink.topics import Topics, input_topic
 from agent.worker import Worker
@@ -171,3 +174,59 @@ def test_what_cannot_be_read_is_forgotten_and_costs_nothing_else() -> None:
         assert [one.attended.state for one in again if one.attended] == [State.ACTIVE]
     ack = parse_command("ack", f'{{"patient": "p", "by": "n", "alert_id": "{event.alert_id}"}}'.encode())
     assert second.ask(ack, 4, lambda _subject, _rule: True).words == "acknowledged"
+
+
+# -- time, of which most of a ward has nothing to say ------------------------------------------------------------------
+
+PEOPLE, ON = ("anna", "ben"), ("asystole", "pause", "poor_signal")
+DOINGS = st.lists(
+    st.tuples(
+        st.integers(0, 900),
+        st.sampled_from(PEOPLE),
+        st.sampled_from(ON),
+        st.sampled_from(["start", "end", "ack", "pause", "resume", "nothing"]),
+        st.booleans(),
+    ),
+    max_size=40,
+)
+"""So many seconds later, with or without data that is of now."""
+
+
+@given(DOINGS)
+def test_time_passes_as_if_everybody_were_looked_at_in_every_tick(
+    doings: list[tuple[int, str, str, str, bool]],
+) -> None:
+    budget = 2.0
+    attendance = Attendance("ward", dict.fromkeys(PEOPLE, budget), Manners())
+    each = {name: Attention(budget=AlarmBudget(budget)) for name in PEOPLE}
+    now_ns = began_ns = 1_000_000_000_000
+    for later_s, name, rule, doing, fresh in doings:
+        now_ns += later_s * 1_000_000_000
+        category, priority = urgency(rule)
+        key = alert_id(name, rule, began_ns)
+        said: list[AlertEvent] = []
+        expected: list[AlertEvent] = []
+        match doing:
+            case "start" | "end":
+                event = AlertEvent(key, name, rule, category, priority, Phase(doing), began_ns, now_ns, rule)
+                said += attendance.take([event], now_ns)
+                expected += each[name].take(event, now_ns)
+            case "ack":
+                said += attendance.ask(AckCommand(patient=name, by="eva", alert_id=key), now_ns, _of(fresh)).events
+                expected += each[name].acknowledge(key, "eva", now_ns).events
+            case "pause":
+                command = PauseCommand(patient=name, by="eva", rule=rule, minutes=10)
+                said += attendance.ask(command, now_ns, _of(fresh)).events
+                expected += each[name].pause(rule, 600.0, "eva", now_ns).events
+            case "resume":
+                command = PauseCommand(patient=name, by="eva", rule=rule, minutes=0)
+                said += attendance.ask(command, now_ns, _of(fresh)).events
+                expected += each[name].resume(rule, "eva", now_ns, lambda _, fresh=fresh: fresh).events
+        said += attendance.advance(now_ns, _of(fresh))
+        for attention in each.values():
+            expected += attention.advance(now_ns, lambda _, fresh=fresh: fresh)
+        assert [canonical_json(one) for one in said] == [canonical_json(one) for one in expected]
+
+
+def _of(fresh: bool) -> Callable[[str, str], bool]:
+    return lambda _subject, _rule: fresh

@@ -339,7 +339,10 @@ class Ward(RuleBasedStateMachine):
     @rule(minutes=st.integers(0, 30), fresh=st.booleans())
     def time_passes(self, minutes: int, fresh: bool) -> None:
         self.now += minutes * MIN
-        self.publish(self.attention.advance(self.now, always if fresh else never))
+        is_due, before = self.attention.due_ns <= self.now, to_json(self.attention)
+        said = self.attention.advance(self.now, always if fresh else never)
+        assert is_due or (not said and to_json(self.attention) == before)
+        self.publish(said)
 
     @rule()
     def the_agent_is_killed(self) -> None:
