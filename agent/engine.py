@@ -34,19 +34,20 @@ from agent.signal.beat_batch import batch, due_beats
 from agent.signal.beat_features import BeatFeatures
 from agent.signal.beats import BeatMark, QrsDetector
 from agent.signal.filters import EcgFilters
+from agent.signal.last_samples import LastSamples
 from agent.signal.lead import analysis_lead
 from agent.signal.pending import PendingBeats
 from agent.signal.quality import QualityMark, SignalQuality
 from agent.signal.resample import ANALYSIS_RATE_HZ, Resampler
 from agent.signal.second_opinion import SecondOpinion
-from agent.signal.track import EcgTrack
+from agent.signal.track import KEEP_S, EcgTrack, append_morphology
 from agent.spare import OPINION
 from agent.turns import turns
 from agent.wall_time import WallTime
 from agent.windows import KEPT_SAMPLES, QUESTIONS, SECOND_OPINION, TOGETHER, Question
 from firmware_bridge.chunk import NS_PER_S, Chunk, Gap, Stream
 
-SNAPSHOT_FORMAT = 8
+SNAPSHOT_FORMAT = 9
 FIBRILLATES_FROM = 0.7
 """Probability of atrial fibrillation from which early beats are taken for part of it."""
 
@@ -208,6 +209,8 @@ class Engine:
             features=self._features.new_state(),
             stream=stream,
             pending=PendingBeats(),
+            native=LastSamples(round(KEEP_S * stream.rate_hz)),
+            morphology=LastSamples(KEPT_SAMPLES),
         )
 
     @staticmethod
@@ -242,13 +245,13 @@ class Engine:
                 by_length[len(piece.x)].append(piece)
         for group in by_length.values():
             tracks = [piece.track for piece in group]
-            x = np.stack([piece.x for piece in group])
+            x = np.concatenate([piece.x for piece in group]).reshape(len(group), -1)
             detection, morphology = self._filters.push([track.filters for track in tracks], x)
             marks = self._detector.push([track.qrs for track in tracks], detection, morphology)
             quality = self._quality.push([track.quality for track in tracks], x, detection, morphology)
+            append_morphology(tracks, morphology)
             for row, piece in enumerate(group):
                 track = piece.track
-                track.append_morphology(morphology[row])
                 piece.seconds = quality[row]
                 for second in quality[row]:
                     track.judge(second.good)
@@ -256,7 +259,7 @@ class Engine:
                     # A beat confirmed without having been proposed is news too: silence is not judged past it.
                     is_news = track.pending.note(mark)
                     if is_news or mark.status == "withdrawn":
-                        status = BeatStatus.WITHDRAWN if mark.status == "withdrawn" else BeatStatus.PROVISIONAL
+                        status = BeatStatus.PROVISIONAL if is_news else BeatStatus.WITHDRAWN
                         r_ns, at_ns = track.time_ns(mark.r_index), track.time_ns(mark.decided_index)
                         piece.seen.append(Beat(r_ns, at_ns, status))
                     if mark.status == "confirmed":
@@ -371,7 +374,7 @@ class Engine:
                         watch(name, observation)
                 if said := patient.observe(seen[name], piece.track.frontier_ns, now_ns):
                     events[name] += said
-            piece.track.trim(KEPT_SAMPLES)
+            piece.track.trim()
 
     # -- state on disk -----------------------------------------------------------------------------------------------
 

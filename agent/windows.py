@@ -71,8 +71,8 @@ def _rhythm_inputs(places: Sequence[Place]) -> Mapping[str, Float32]:
     paths = np.zeros((len(places), rhythm_window.SAMPLES), dtype=np.float32)
     known = np.empty(len(places), dtype=np.int64)
     for row, (track, end) in enumerate(places):
-        last = len(track.thinned) - (track.count // rhythm_window.THIN - end // rhythm_window.THIN)
-        held = track.thinned[max(0, last - rhythm_window.SAMPLES) : last]
+        last = end // rhythm_window.THIN
+        held = track.thinned.read(max(track.thinned.first, last - rhythm_window.SAMPLES), last)
         paths[row, rhythm_window.SAMPLES - len(held) :] = held
         known[row] = len(held)
     signal, context = rhythm_window.prepare(paths, known, _beats(places))

@@ -52,7 +52,11 @@ class PendingBeats:
 
     def note(self, mark: BeatMark) -> bool:
         """Take the detector's next statement; True when it is the first word of this beat."""
-        known = next((h for h in self.heard if h.r_index == mark.r_index and h.withdrawn_index == _NEVER), None)
+        known = None
+        for heard in self.heard:
+            if heard.r_index == mark.r_index and heard.withdrawn_index == _NEVER:
+                known = heard
+                break
         if mark.status == "withdrawn":
             if known is not None:
                 known.withdrawn_index = mark.decided_index

@@ -58,11 +58,11 @@ class Resampler:
 
     def push(self, x: npt.ArrayLike) -> Signal:
         """Take input samples (n,) at `rate_hz`; return the output samples (m,) float64 they complete."""
-        samples = np.asarray(x, dtype=np.float64)
+        samples = np.array(x, dtype=np.float64)
         if samples.ndim != 1:
             raise ValueError(f"samples have shape {samples.shape}, expected (n,)")
         if self._step_numerator == self._step_denominator or not len(samples):
-            return samples.copy()
+            return samples
         if not self._received:
             samples_before = np.full(self._reach, samples[0])
             self._history, self._history_start = samples_before, -self._reach

@@ -6,6 +6,7 @@ stream time. Native samples are kept as they came, for the evidence strip.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -15,6 +16,7 @@ import numpy.typing as npt
 from agent.signal.beat_memory import FeatureState
 from agent.signal.beats import BeatMark, QrsState
 from agent.signal.filters import MORPHOLOGY_DELAY, FilterState
+from agent.signal.last_samples import LastSamples
 from agent.signal.pending import PendingBeats
 from agent.signal.quality import QualityState
 from agent.signal.resample import ANALYSIS_RATE_HZ, Resampler
@@ -26,6 +28,8 @@ STRIP_S = 10.0
 KEEP_S = STRIP_S + 2.0
 """Native signal kept between steps: a strip, and the decision delay before it."""
 ANALYSIS_STEP_NS = NS_PER_S // ANALYSIS_RATE_HZ
+_FORGET = 8 * ANALYSIS_RATE_HZ
+"""Beats older than the half minute by this much are forgotten, several at once."""
 _REMEMBERED = (1 << 64) - 1
 
 
@@ -41,16 +45,15 @@ class EcgTrack:
     features: FeatureState
     pending: PendingBeats
     stream: Stream
-    native: Samples = field(default_factory=lambda: np.empty((0, 1), np.float32))
-    native_count: int = 0
-    """Native samples of this run so far; `native` holds the last of them."""
-    morphology: npt.NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
-    count: int = 0
-    """Analysis samples of this run so far; `morphology` holds the last of them."""
-    thinned: npt.NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
+    native: LastSamples
+    """Samples as they came, (n, channels)."""
+    morphology: LastSamples
+    """The morphology path."""
+    thinned: LastSamples = field(default_factory=lambda: LastSamples(SAMPLES))
     """The last half minute of the morphology path at 62.5 Hz: every whole group of THIN samples of the run."""
     confirmed: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 2), np.int64))
-    """R peaks of the last half minute, and when each was confirmed: samples of the run, in the order of decision."""
+    """R peaks of the last half minute or a little more, and when each was confirmed: samples of the run, in the order
+    of decision."""
     opinion: OpinionState = field(default_factory=OpinionState)
     """What the second opinion on beats remembers."""
     judged: int = 0
@@ -65,6 +68,11 @@ class EcgTrack:
         return bool(self.anchors)
 
     @property
+    def count(self) -> int:
+        """Analysis samples of this run so far."""
+        return self.morphology.count
+
+    @property
     def source(self) -> str:
         """How alarms about this stream name it."""
         return f"{self.stream.device}/{self.stream.channel}"
@@ -76,21 +84,12 @@ class EcgTrack:
 
     def append(self, chunk: Chunk) -> npt.NDArray[np.float64]:
         """Take the next aligned chunk; returns the new samples of the analysis lead at the analysis rate."""
-        if not self.anchors or chunk.t0_ns != self.native_time_ns(self.native_count):
-            ahead = round(self.native_count * ANALYSIS_RATE_HZ / self.stream.rate_hz)
-            self.anchors = [*self.anchors[-3:], (self.native_count, ahead, chunk.t0_ns)]
-        if not self.native_count:
-            self.native = chunk.samples
-        else:
-            self.native = np.concatenate((self.native, chunk.samples))
-        self.native_count += len(chunk.samples)
+        native = self.native
+        if not self.anchors or chunk.t0_ns != self.native_time_ns(native.count):
+            ahead = round(native.count * ANALYSIS_RATE_HZ / self.stream.rate_hz)
+            self.anchors = [*self.anchors[-3:], (native.count, ahead, chunk.t0_ns)]
+        native.append(chunk.samples)
         return self.resampler.push(chunk.samples[:, self.lead])
-
-    def append_morphology(self, morphology: npt.NDArray[np.float64]) -> None:
-        self.morphology = np.concatenate((self.morphology, morphology.astype(np.float32)))
-        before, self.count = self.count, self.count + len(morphology)
-        groups = self.path(before // THIN * THIN, self.count // THIN * THIN)
-        self.thinned = np.concatenate((self.thinned, thin(groups)))
 
     def confirm(self, marks: Sequence[BeatMark]) -> None:
         """Remember beats that were confirmed."""
@@ -110,16 +109,17 @@ class EcgTrack:
 
     def path(self, start: int, end: int) -> npt.NDArray[np.float32]:
         """Samples [start, end) of the morphology path, which `morphology` must still hold."""
-        first = self.count - len(self.morphology)
-        return self.morphology[start - first : end - first]
+        return self.morphology.read(start, end)
 
-    def trim(self, keep: int) -> None:
-        """Forget what no later decision looks at: `keep` samples of the morphology path remain."""
-        self.native = _last(self.native, round(KEEP_S * self.stream.rate_hz))
-        self.morphology = _last(self.morphology, keep)
+    def trim(self) -> None:
+        """Forget what no later decision looks at."""
+        self.native.trim()
+        self.morphology.trim()
+        self.thinned.trim()
         self.good &= _REMEMBERED
-        self.thinned = _last(self.thinned, SAMPLES)
-        self.confirmed = self.confirmed[self.confirmed[:, 0] >= self.count - SAMPLES * THIN]
+        oldest = self.count - SAMPLES * THIN
+        if len(self.confirmed) and self.confirmed[0, 0] < oldest - _FORGET:
+            self.confirmed = self.confirmed[self.confirmed[:, 0] >= oldest]
 
     def time_ns(self, count: int) -> int:
         """Stream time of analysis sample `count` of this run."""
@@ -130,31 +130,44 @@ class EcgTrack:
 
     def native_time_ns(self, count: int) -> int:
         """Stream time of native sample `count` of this run."""
-        anchor, _, t_ns = next((a for a in reversed(self.anchors) if a[0] <= count), self.anchors[0])
+        anchor, _, t_ns = self.anchors[-1]
+        if anchor > count:
+            anchor, _, t_ns = next((a for a in reversed(self.anchors) if a[0] <= count), self.anchors[0])
         return t_ns + self.stream.duration_ns(count - anchor)
 
     def strip(self, to_ns: int) -> tuple[int, Samples]:
         """The last STRIP_S before `to_ns` within this run: (stream time of the first, samples (n, channels))."""
+        native = self.native
         if not self.anchors:
-            return to_ns, self.native[:0]
+            return to_ns, native.room[:0]
         anchor, _, t_ns = next((a for a in reversed(self.anchors) if a[2] <= to_ns), self.anchors[0])
         end = anchor + int((to_ns - t_ns) * self.stream.rate_hz // NS_PER_S)
-        end = min(max(end, 0), self.native_count)
-        first_kept = self.native_count - len(self.native)
-        start = min(max(end - round(STRIP_S * self.stream.rate_hz), first_kept, 0), end)
-        return self.native_time_ns(start), self.native[start - first_kept : end - first_kept].copy()
+        end = min(max(end, 0), native.count)
+        start = min(max(end - round(STRIP_S * self.stream.rate_hz), native.first, 0), end)
+        return self.native_time_ns(start), native.read(start, end).copy()
 
     def window(self, r_index: int, before: int, after: int) -> npt.NDArray[np.float32] | None:
         """Morphology path around an R peak: samples [r - before, r + after); None where the run does not hold them."""
-        first = self.count - len(self.morphology)
-        centre = r_index + MORPHOLOGY_DELAY - first
+        centre = r_index + MORPHOLOGY_DELAY
         start, stop = centre - before, centre + after
-        if start < 0 or stop > len(self.morphology):
+        if start < self.morphology.first or stop > self.count:
             return None
-        return self.morphology[start:stop]
+        return self.morphology.read(start, stop)
 
 
-def _last(x: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.float32]:
-    """The last `count` of it: as a view, for the next piece makes a copy anyhow, unless that keeps much more alive."""
-    kept = x[-count:]
-    return kept.copy() if len(x) > 2 * count else kept
+def append_morphology(tracks: Sequence[EcgTrack], morphology: npt.NDArray[np.float64]) -> None:
+    """Take the next samples (tracks, n) of each track's morphology path."""
+    paths = morphology.astype(np.float32)
+    by_phase: dict[int, list[int]] = defaultdict(list)
+    for row, (track, path) in enumerate(zip(tracks, paths, strict=True)):
+        by_phase[track.count % THIN].append(row)
+        track.morphology.append(path)
+    for phase, rows in by_phase.items():
+        whole = (phase + paths.shape[1]) // THIN * THIN
+        begun = [tracks[row].count - paths.shape[1] - phase for row in rows]
+        groups = paths if not phase and len(rows) == len(tracks) else paths[rows]
+        if phase:
+            before = [tracks[row].path(start, start + phase) for row, start in zip(rows, begun, strict=True)]
+            groups = np.concatenate((np.stack(before), groups), axis=1)
+        for row, thinned in zip(rows, thin(groups[:, :whole]), strict=True):
+            tracks[row].thinned.append(thinned)
