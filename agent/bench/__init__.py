@@ -29,6 +29,10 @@ PARTS = {
     "ble": Part("what five wearables at once cost over Bluetooth", "agent.bench.wearables:ble_command"),
     "idle": Part("what one patient costs while little happens", "agent.bench.idle:idle_command"),
     "memory": Part("what each further patient takes of memory", "agent.bench.memory:memory_command"),
+    "floor": Part(
+        "the arithmetic of networks and filters in a second of one patient, and how fast it is done",
+        "agent.bench.floor:floor_command",
+    ),
     "instructions": Part(
         "what a Pi 4's core can carry, estimated from counted instructions (needs valgrind, takes minutes)",
         "agent.bench.instructions:instructions_command",
