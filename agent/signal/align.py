@@ -5,9 +5,10 @@ Sans-io and without a clock: what comes out depends only on what went in, in the
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from dataclasses import dataclass, field, replace
 
+from agent.signal.chunks_taken import ChunksTaken
 from firmware_bridge.chunk import NS_PER_S, Chunk, Gap
 
 JITTER_NS = 100_000_000
@@ -22,8 +23,6 @@ HOLD_NS = 2 * NS_PER_S
 """Chunks after a hole wait until this much signal has come after it, in case the missing one is only late."""
 STALE_RUN_NS = 10 * NS_PER_S
 """Old-looking chunks that continue one another for this long, with nothing newer between, are a clock set back."""
-REMEMBERED_CHUNKS = 256
-"""Boot ids and starts of the last chunks taken, so that a broker's redelivery is told from a clock set back."""
 
 
 @dataclass(slots=True)
@@ -42,7 +41,7 @@ class Aligner:
     _boot_id: int = 0
     _seq: int | None = None
     _held: list[Chunk] = field(default_factory=list)
-    _recent: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=REMEMBERED_CHUNKS))
+    _taken: ChunksTaken = field(default_factory=ChunksTaken)
     _stale_start_ns: int = 0
     _stale_end_ns: int | None = None
 
@@ -52,7 +51,7 @@ class Aligner:
         return self._frontier_ns
 
     def push(self, chunk: Chunk) -> list[Chunk | Gap]:
-        if (chunk.boot_id, chunk.t0_ns) in self._recent:
+        if chunk in self._taken:
             self.counts["duplicate"] += 1
             return []
         if self._frontier_ns is None or chunk.boot_id != self._boot_id or chunk.stream.rate_hz != self._rate_hz:
@@ -169,7 +168,7 @@ class Aligner:
         self._since_anchor += len(chunk.samples)
         self._frontier_ns = self._anchor_ns + chunk.stream.duration_ns(self._since_anchor)
         self._seq = chunk.seq
-        self._recent.append((chunk.boot_id, chunk.t0_ns))
+        self._taken.add(chunk)
         return aligned
 
     def _frontier(self) -> int:

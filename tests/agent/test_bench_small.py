@@ -10,7 +10,8 @@ import pytest
 from agent.bench import idle, memory
 
 
-def test_a_patient_s_memory_is_told_apart_from_what_all_share() -> None:
+def test_a_patient_s_memory_is_told_apart_from_what_all_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "SECONDS", 30)
     figures = memory.patient_memory(3)
     assert figures["kb_by_part"]["track.native"] == pytest.approx((12 + 1) * 250 * 4 / 1000, rel=0.05)
     assert figures["kb_counted"] == pytest.approx(sum(figures["kb_by_part"].values()))
