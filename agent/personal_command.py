@@ -15,8 +15,9 @@ from typing import Any
 
 from agent.config import ConfigError, default_state_dir, load_config
 from agent.history import History
-from agent.history.file import FILE_NAME, HistoryError, open_for_reading
+from agent.history.file import HistoryError, open_for_reading
 from agent.history.personal import PersonalVersion, PersonalVersions
+from agent.history.whole import history_of, open_whole_history
 from agent.signal.personal import PersonalCalibration
 from agent.uplink import outbox_file
 from agent.uplink.outbox import OutboxError
@@ -47,7 +48,7 @@ def personal_command(args: argparse.Namespace) -> int:
 
 
 def _show(state_dir: Path, patient: str, *, as_json: bool) -> int:
-    with closing(open_for_reading(state_dir / FILE_NAME)) as db:
+    with closing(open_whole_history(state_dir)) as db:
         versions = PersonalVersions(db, time.time_ns).list(patient)
     if not versions:
         raise _RefusedError(f"nothing was learned of {patient!r} yet")
@@ -96,7 +97,7 @@ def _row(version: PersonalVersion, facts: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _roll_back(state_dir: Path, patient: str, generation: int) -> int:
-    path = state_dir / FILE_NAME
+    path = history_of(state_dir, patient)
     with closing(open_for_reading(path)) as db:
         found = [one for one in PersonalVersions(db, time.time_ns).list(patient) if one.generation == generation]
     if not found:

@@ -13,11 +13,12 @@ from agent.alerts.command import state_folder
 from agent.alerts.kept import KeptAlert, find_alert, said_of
 from agent.alerts.words import plain, utc
 from agent.config import Config, ConfigError, load_config
-from agent.history.file import FILE_NAME, HistoryError, open_for_reading
+from agent.history.file import HistoryError
+from agent.history.whole import open_whole_history
 from agent.live_models import live_models
 from agent.patient import Person
 from agent.recorder.recreate import Recreated, Settings, recreate, segments_about
-from agent.recorder.ring import RECORDINGS
+from agent.recorder.ring import recordings_of
 
 OF_THE_SIGNAL = ("stream_silent", "lead_off", "poor_signal", "clock_step", "cgm_doubt")
 """Technical rules that the engine judges; the agent says the others of itself."""
@@ -40,14 +41,14 @@ def again_command(args: argparse.Namespace) -> int:
 
 
 def _made(state_dir: Path, start_of_id: str, config: Config | None) -> tuple[KeptAlert, Recreated]:
-    with closing(open_for_reading(state_dir / FILE_NAME)) as db:
+    with closing(open_whole_history(state_dir)) as db:
         alert = find_alert(db, start_of_id)
         said = said_of(db, alert)
     if alert.category == "technical" and alert.rule.partition(":")[0] not in OF_THE_SIGNAL:
         raise LookupError(f"{alert.rule} is what the agent says of itself: it comes from no recording")
     if not said:
         raise LookupError(f"of alert {alert.id} only the words are kept: there is nothing to compare with")
-    segments = segments_about(state_dir / RECORDINGS, alert.patient, alert.id, said)
+    segments = segments_about(recordings_of(state_dir, alert.patient), alert.patient, alert.id, said)
     models, _ = live_models(state_dir, "cpu", time.time_ns)
     return alert, recreate(segments, alert.id, said, models, _settings(config, alert.patient))
 

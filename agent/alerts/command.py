@@ -15,9 +15,10 @@ from pathlib import Path
 from agent.alerts import stats, words
 from agent.alerts.kept import KeptAlert, find_alert, kept_alerts, message_of, said_of, suppressed
 from agent.config import Config, ConfigError, default_state_dir, load_config
-from agent.history.file import FILE_NAME, HistoryError, open_for_reading
+from agent.history.file import HistoryError
+from agent.history.whole import open_whole_history
 from agent.intervals import Intervals, IntervalsError, is_installed, measure
-from agent.recorder.ring import RECORDINGS
+from agent.recorder.ring import recordings_of
 from agent.recorder.wfdb_export import export, stretch
 from agent.uplink.evidence import EvidenceModel
 from firmware_bridge.chunk import NS_PER_S
@@ -35,7 +36,7 @@ def alerts_command(args: argparse.Namespace) -> int:
     try:
         config = load_config(args.config) if args.config else None
         state_dir = state_folder(args.state, config)
-        with closing(open_for_reading(state_dir / FILE_NAME)) as db:
+        with closing(open_whole_history(state_dir)) as db:
             return _do(args, db, state_dir)
     except ConfigError as error:
         sys.stderr.write("".join(f"{fault}\n" for fault in error.faults))
@@ -131,7 +132,7 @@ def _export(args: argparse.Namespace, db: sqlite3.Connection, state_dir: Path) -
     alert = find_alert(db, args.alert)
     start_ns = min(alert.onset_ns, alert.first.at_ns) - round(args.before * NS_PER_S)
     end_ns = alert.transitions[-1].at_ns + round(args.after * NS_PER_S)
-    written = export(stretch(state_dir / RECORDINGS, alert.patient, start_ns, end_ns), args.out)
+    written = export(stretch(recordings_of(state_dir, alert.patient), alert.patient, start_ns, end_ns), args.out)
     sys.stdout.write("".join(f"{path}\n" for path in written))
     if not written:
         raise LookupError(f"nothing is recorded of {alert.patient} around alert {alert.id}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
 Format = Literal["auto", "frame", "cbor", "json", "senml", "nightscout"]
@@ -35,6 +35,12 @@ def _agent_slug(value: str) -> str:
     if value == "in":
         raise ValueError('"in" is the topic level sensors write to, so no agent can be called so')
     return _slug(value)
+
+
+def _workers(value: object) -> object:
+    if value != "auto" and not (type(value) is int and 1 <= value <= 10):
+        raise ValueError('must be "auto" or from 1 to 10')
+    return value
 
 
 def _host(value: str) -> str:
@@ -105,7 +111,7 @@ class AgentTable(Table):
         description='Name of the zone that times of day in limits are meant in, such as "Europe/London"; '
         "summer time is minded.",
     )
-    workers: Annotated[int, Field(ge=1, le=10)] | Literal["auto"] = Field(
+    workers: Annotated[int | Literal["auto"], BeforeValidator(_workers)] = Field(
         1,
         title="Processes",
         description="How many share the patients among them, for more than one core can bear: docs/workers.md. "

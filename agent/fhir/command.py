@@ -15,7 +15,8 @@ from agent.alarms.local_time import LocalTime
 from agent.config import ConfigError, default_state_dir, load_config
 from agent.fhir.bundle import bundle
 from agent.fhir.kept import read_kept
-from agent.history.file import FILE_NAME, HistoryError, open_for_reading
+from agent.history.file import HistoryError
+from agent.history.whole import open_whole_history
 from agent.time_zone import instant_ns, local_time
 
 EVER_NS = (0, (1 << 63) - 1)
@@ -38,7 +39,7 @@ def export_command(args: argparse.Namespace) -> int:
     from_ns = _midnight_ns(args.first, local) if args.first else EVER_NS[0]
     to_ns = _midnight_ns(args.last + timedelta(days=1), local) if args.last else EVER_NS[1]
     try:
-        with closing(open_for_reading(state_dir / FILE_NAME)) as db:
+        with closing(open_whole_history(state_dir)) as db:
             kept = read_kept(db, args.patient, from_ns, to_ns)
     except HistoryError as error:
         sys.stderr.write(f"vagus export: {error}\n")

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.recorder.segment import SUFFIX, Encoder, Head, Mark, Record, block, head_bytes
+from agent.workers.places import state_folders
 
 log = logging.getLogger(__name__)
 
@@ -184,6 +185,12 @@ def segment_files(folder: Path, patient: str = "*") -> Iterator[Path]:
     for person in people:
         if person.is_dir():
             yield from (path for path in person.iterdir() if path.suffix == SUFFIX and path.stem.isdecimal())
+
+
+def recordings_of(state_dir: Path, patient: str) -> Path:
+    """The folder in which somebody's recordings are, of those of all workers; the agent's own where there are none."""
+    rings = [folder / RECORDINGS for folder in state_folders(state_dir)]
+    return next((ring for ring in rings if (ring / patient).is_dir()), rings[0])
 
 
 def _began_ns(path: Path) -> int:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from agent.alarms.local_time import LocalTime
 from agent.config import Config, ConfigError, default_state_dir, load_config
-from agent.history.file import FILE_NAME, HistoryError, open_for_reading
+from agent.history.file import HistoryError
+from agent.history.whole import open_whole_history
 from agent.report.page import page
 from agent.report.period import Period, patients_with_data, read_period
 from agent.report.summary import Summary, as_json, summarise
@@ -61,7 +62,7 @@ def report_command(args: argparse.Namespace) -> int:
 
 def _period(args: argparse.Namespace, config: Config | None, local: LocalTime) -> Period:
     state_dir = args.state or (config.agent.state_dir if config else Path(default_state_dir()).expanduser())
-    with closing(open_for_reading(state_dir / FILE_NAME)) as db:
+    with closing(open_whole_history(state_dir)) as db:
         period = read_period(db, args.patient, args.days, local, now_ns=time.time_ns(), last_day=args.until)
         known = patients_with_data(db)
     watched = {patient.id for patient in config.patients} if config else set()

@@ -15,6 +15,8 @@ from agent.workers.places import worker_folder
 
 PATIENTS_A_WORKER = 100
 """With workers = "auto" no more processes than one for so many: each costs 150 MB and a start."""
+MOST_WORKERS = 10
+"""As the config's schema has it: SQLite reads no more histories at once."""
 LOCAL_OWNER = 0
 """Radios, cables and recordings of this machine have one owner, and with them whoever wears what comes by them."""
 
@@ -58,7 +60,7 @@ class Layout:
 def wanted_layout(config: Config, now_s: int, cores: int | None = None) -> Layout:
     """What the config asks for. `cores`: those of this process, unless said otherwise."""
     asked = config.agent.workers
-    at_most = cores or len(os.sched_getaffinity(0))
+    at_most = min(cores or len(os.sched_getaffinity(0)), MOST_WORKERS)
     workers = max(1, min(at_most, -(-len(config.patients) // PATIENTS_A_WORKER))) if asked == "auto" else asked
     if workers == 1:
         return Layout()
@@ -125,7 +127,7 @@ def asked_of(payload: bytes) -> str | None:
     """Whom a command names; None where that cannot be read."""
     try:
         asked = json.loads(payload)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     named = asked.get("patient") if isinstance(asked, dict) else None
     return named if isinstance(named, str) else None
