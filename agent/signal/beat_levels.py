@@ -56,11 +56,9 @@ class Levels:
 
     def settle(self) -> None:
         """Forget beyond the memory, and take the medians anew."""
-        for values in (self.amplitudes, self.slopes, self.rr):
-            del values[:-MEMORY]
-        self.amplitude = _median(self.amplitudes)
-        self.slope = _median(self.slopes)
-        self.interval = _median(self.rr)
+        self.amplitude = _usual(self.amplitudes)
+        self.slope = _usual(self.slopes)
+        self.interval = _usual(self.rr)
         self.spread = min((max(self.rr) - min(self.rr)) / self.interval, 2.0)
 
     def accept(self, beat: Candidate, last: Candidate | None) -> Lesson:
@@ -77,8 +75,7 @@ class Levels:
     def dismiss(self, other: Candidate) -> None:
         """Learn from what was no beat."""
         self.noises.append(other.amplitude)
-        del self.noises[:-MEMORY]
-        self.noise = _median(self.noises)
+        self.noise = _usual(self.noises)
         if other.amplitude > NEGLIGIBLE * self.amplitude:
             self.shapes[_DISMISSED + self.dismissed % MEMORY] = other.shape
             self.dismissed += 1
@@ -134,8 +131,7 @@ def _learn(lessons: Sequence[Lesson]) -> None:
         levels.shapes[_TEMPLATE] = template
         levels.shapes[row] = beat.shape
         levels.fits.append(fit)
-        del levels.fits[:-MEMORY]
-        levels.fit = _median(levels.fits)
+        levels.fit = _usual(levels.fits)
 
 
 def compare(candidates: Sequence[Candidate], levels: Sequence[Levels], measurements: Signal) -> None:
@@ -157,7 +153,11 @@ def compare(candidates: Sequence[Candidate], levels: Sequence[Levels], measureme
             c.fit = fit
 
 
-def _median(values: Sequence[float]) -> float:
-    ordered = sorted(values)
-    half = len(ordered) // 2
-    return ordered[half] if len(ordered) % 2 else 0.5 * (ordered[half - 1] + ordered[half])
+def _usual(values: list[float] | list[int]) -> float:
+    """Forget all but the last MEMORY of them; their median."""
+    count = len(values)
+    if count > MEMORY:
+        del values[:-MEMORY]
+        count = MEMORY
+    ordered, half = sorted(values), count // 2
+    return ordered[half] if count % 2 else 0.5 * (ordered[half - 1] + ordered[half])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -41,8 +41,7 @@ _BEFORE, _AFTER = 100, 110
 """Samples before and after within which the largest neighbour counts."""
 
 
-@dataclass(frozen=True, slots=True)
-class BeatMark:
+class BeatMark(NamedTuple):
     """One statement about one heart beat."""
 
     r_index: int

@@ -30,11 +30,14 @@ class LastSamples:
 
     def append(self, x: Float32) -> None:
         """Take the run's next samples."""
-        needed = self.count - self.first + len(x)
-        if needed > len(self.room):
-            self._move(np.empty((needed, *x.shape[1:]), x.dtype))
-        self._write(x, self.count)
-        self.count += len(x)
+        if not len(x):
+            return
+        count = self.count
+        end = count + len(x)
+        if end - self.first > len(self.room):
+            self._move(np.empty((end - self.first, *x.shape[1:]), x.dtype))
+        self._write(x, count)
+        self.count = end
 
     def read(self, start: int, end: int) -> Float32:
         """Samples [start, end), which must be held; what is returned may be written over by the next `append`."""
@@ -59,12 +62,12 @@ class LastSamples:
             self._write(held, self.first)
 
     def _write(self, x: Float32, start: int) -> None:
-        if not len(x):
-            return
-        at, size = start % len(self.room), len(self.room)
+        room = self.room
+        size = len(room)
+        at = start % size
         stop = at + len(x)
         if stop <= size:
-            self.room[at:stop] = x
+            room[at:stop] = x
         else:
-            self.room[at:] = x[: size - at]
-            self.room[: stop - size] = x[size - at :]
+            room[at:] = x[: size - at]
+            room[: stop - size] = x[size - at :]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -43,8 +44,7 @@ _BLOCK = 64
 """Patients judged at once: as many as fit a processor's cache."""
 
 
-@dataclass(frozen=True, slots=True)
-class QualityMark:
+class QualityMark(NamedTuple):
     """The verdict on one second."""
 
     start_index: int

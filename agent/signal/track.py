@@ -158,16 +158,16 @@ class EcgTrack:
 def append_morphology(tracks: Sequence[EcgTrack], morphology: npt.NDArray[np.float64]) -> None:
     """Take the next samples (tracks, n) of each track's morphology path."""
     paths = morphology.astype(np.float32)
-    by_phase: dict[int, list[int]] = defaultdict(list)
-    for row, (track, path) in enumerate(zip(tracks, paths, strict=True)):
-        by_phase[track.count % THIN].append(row)
+    by_phase: dict[int, list[EcgTrack]] = defaultdict(list)
+    for track, path in zip(tracks, paths, strict=True):
+        by_phase[track.count % THIN].append(track)
         track.morphology.append(path)
-    for phase, rows in by_phase.items():
-        whole = (phase + paths.shape[1]) // THIN * THIN
-        begun = [tracks[row].count - paths.shape[1] - phase for row in rows]
-        groups = paths if not phase and len(rows) == len(tracks) else paths[rows]
-        if phase:
-            before = [tracks[row].path(start, start + phase) for row, start in zip(rows, begun, strict=True)]
-            groups = np.concatenate((np.stack(before), groups), axis=1)
-        for row, thinned in zip(rows, thin(groups[:, :whole]), strict=True):
-            tracks[row].thinned.append(thinned)
+    for phase, alike in by_phase.items():
+        if phase or len(alike) < len(tracks):
+            begin = phase + paths.shape[1]
+            groups = np.stack([track.path(track.count - begin, track.count) for track in alike])
+        else:
+            groups = paths
+        thinned = thin(groups[:, : groups.shape[1] // THIN * THIN])
+        for track, path in zip(alike, thinned, strict=True):
+            track.thinned.append(path)
