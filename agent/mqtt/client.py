@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import struct
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -35,6 +36,8 @@ class Client(paho.Client):
         self._is_v5 = protocol is MQTTProtocolVersion.MQTTv5
         self._connection_number = connection_number
         self._on_plain_message = on_plain_message
+        self.refusal: ssl.SSLError | None = None
+        """What the broker said against our TLS, once it has: with TLS 1.3 that comes after the handshake."""
         self._ahead = b""
         self._ahead_at = 0
 
@@ -50,7 +53,11 @@ class Client(paho.Client):
 
     def _sock_recv(self, bufsize: int) -> bytes:
         if not self.has_ahead:
-            self._ahead, self._ahead_at = super()._sock_recv(READ_BYTES), 0
+            try:
+                self._ahead, self._ahead_at = super()._sock_recv(READ_BYTES), 0
+            except ssl.SSLError as error:
+                self.refusal = error
+                raise
         start = self._ahead_at
         self._ahead_at = min(start + bufsize, len(self._ahead))
         return self._ahead[start : self._ahead_at]

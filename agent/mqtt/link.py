@@ -25,7 +25,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from agent.mqtt.client import Client
 from agent.mqtt.nouns import Message
-from agent.mqtt.words import explain_connack, explain_disconnect, explain_os_error
+from agent.mqtt.words import explain_connack, explain_disconnect, explain_os_error, explain_refusal
 
 log = logging.getLogger(__name__)
 
@@ -265,6 +265,9 @@ class Link:
     def _on_disconnect(
         self, _client: paho.Client, _data: Any, flags: paho.DisconnectFlags, reason: ReasonCode, _props: Any
     ) -> None:
+        if self._client.refusal is not None:
+            self._end(Outcome.OVER, explain_refusal(self._client.refusal, self._broker.host, self._broker.port))
+            return
         was_said = flags.is_disconnect_packet_from_server
         detail = explain_disconnect(reason, self._broker.host, self._broker.port, was_said=was_said)
         is_unsaid = self.is_v5 and not (self._opened.done() or was_said)

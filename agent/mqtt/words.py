@@ -28,6 +28,23 @@ def explain_os_error(error: OSError, host: str, port: int, timeout_s: float) -> 
             return f"cannot connect to {place}: {error.strerror or error}"
 
 
+_REFUSED = {
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "wants a certificate of us, and none is configured (cert_file, key_file)",
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "refused us: our certificate has expired",
+    "SSLV3_ALERT_CERTIFICATE_REVOKED": "refused us: our certificate was revoked",
+    "TLSV1_ALERT_UNKNOWN_CA": "refused us: it does not know who signed our certificate",
+}
+"""By OpenSSL's name of the alert that the broker sent."""
+
+
+def explain_refusal(error: ssl.SSLError, host: str, port: int) -> str:
+    """Why the broker did not accept our TLS."""
+    said = _REFUSED.get(
+        error.reason or "", f"refused our TLS: {(error.reason or str(error)).lower().replace('_', ' ')}"
+    )
+    return f"the broker at {host}:{port} {said}"
+
+
 def explain_connack(reason: ReasonCode, host: str, port: int, *, has_username: bool) -> str:
     """Why the broker did not let us in."""
     place = f"the broker at {host}:{port}"
