@@ -51,5 +51,5 @@ def batch(features: BeatFeatures, due: Sequence[Sequence[Due]]) -> dict[str, Flo
             one.row = next(rows)
     if not parts:
         return {}
-    signals, contexts = zip(*parts, strict=True)
-    return {"signal": np.concatenate(signals), "context": np.concatenate(contexts)}
+    signal, context = parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
+    return {"signal": signal, "context": context}

@@ -74,8 +74,9 @@ def take_intervals(numbers: Float64, log_rr: Sequence[float | None]) -> None:
         if not row[RR_KNOWN]:
             row[RR_LOG] = row[RR_QUANTILES] = row[RR_MEANS] = log
         row[RR_KNOWN] += 1.0
-        row[RR_LOG.start : RR_LOG.stop - 1] = row[RR_LOG.start + 1 : RR_LOG.stop]
-        row[RR_LOG.stop - 1] = log
+        ring = row[RR_LOG]
+        ring[:-1] = ring[1:]
+        ring[-1] = log
 
 
 def measured(numbers: Float64) -> Float64:

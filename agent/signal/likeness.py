@@ -5,6 +5,8 @@ Rows are people. A scalar product is one BLAS call a row, and a sum runs over a 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -29,10 +31,14 @@ def at_125_hz(x: Float32) -> Float32:
     return y
 
 
-def dots(a: Float32, b: Float32) -> Float32:
-    """Scalar products over the last axis."""
+def _products(a: Float32, b: Float32) -> Float32:
+    """What np.vecdot is, for numpy 1: the same BLAS call a row."""
     out: Float32 = (a[..., None, :] @ b[..., :, None])[..., 0, 0]
     return out
+
+
+dots: Callable[[Float32, Float32], Float32] = getattr(np, "vecdot", _products)
+"""Scalar products over the last axis."""
 
 
 def similarity(cores: Float32, templates: Float32) -> Float32:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent.signal import beat_features
+from agent.signal import beat_features, likeness
 from agent.signal.beat_features import AFTER_SAMPLES, BEFORE_SAMPLES, CONTEXT, FEW, RATE_HZ, BeatFeatures
 from agent.signal.beat_memory import FeatureState
 from agent.signal.pending import DECIDE_SAMPLES, FOLLOWER_SAMPLES, DueBeat
@@ -111,3 +111,11 @@ def test_everything_is_finite_and_bounded() -> None:
         for made in out:
             context = np.frombuffer(made, np.float32)[-len(CONTEXT) :]
             assert np.abs(context).max() <= 4
+
+
+def test_scalar_products_are_those_of_two_rows_with_either_numpy() -> None:
+    rng = np.random.default_rng(0)
+    for length in (24, 36, 38, 54, 123):
+        a, b = rng.normal(size=(2, 9, 200)).astype(np.float32)[:, :, 7 : 7 + length]
+        rows = np.array([x @ y for x, y in zip(a, b, strict=True)])
+        assert likeness.dots(a, b).tobytes() == likeness._products(a, b).tobytes() == rows.tobytes()
