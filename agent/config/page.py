@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from datetime import datetime
-from typing import Any, Literal, get_args, get_origin
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
@@ -102,6 +103,8 @@ def _type(annotation: Any) -> str:
         return "list of text"
     if get_origin(annotation) is dict:
         return "table"
+    if get_origin(annotation) in (Union, UnionType) and len(inner) > 1:
+        return " or ".join(_type(one) for one in inner)
     if annotation in _SIMPLE:
         return _SIMPLE[annotation]
     return _type(inner[0])  # X | None, or X with its checks

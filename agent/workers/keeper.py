@@ -129,7 +129,10 @@ class Keeper:
                 return
             if not line.endswith(b"\n"):
                 return
-            self._hear(json.loads(line))
+            try:
+                self._hear(json.loads(line))
+            except ValueError as error:  # of another version, after an update beneath a running agent
+                log.warning("worker %d says what cannot be read: %s", self.number, str(error).splitlines()[0])
 
     def _hear(self, said: dict[str, Any]) -> None:
         match said:

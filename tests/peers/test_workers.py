@@ -32,7 +32,7 @@ from firmware_bridge.chunk import Chunk
 pytestmark = pytest.mark.broker
 Run = Callable[[Coroutine[Any, Any, None]], None]
 
-BEDS = ("anna", "bert", "cleo", "dora", "emil", "fred")
+BEDS = ("anna", "bert", "cleo", "dora")
 HEAD = """
 [agent]
 id = "ward"
@@ -44,6 +44,8 @@ workers = {workers}
 host = "127.0.0.1"
 port = {port}
 """
+KILLS = int(os.environ.get("VAGUS_WORKER_KILLS", "2"))
+"""More by hand; a fifth death within five minutes is answered by a pause of five."""
 BED = """
 [[patient]]
 id = "{bed}"
@@ -187,10 +189,10 @@ def test_three_workers_say_what_one_process_says_each_thing_once(run: Run, tmp_p
 
 
 def test_a_worker_killed_at_any_instant_loses_nothing_and_the_others_do_not_notice(run: Run, tmp_path: Path) -> None:
-    kills, dice = 4, random.Random(11)
+    kills, dice = KILLS, random.Random(11)
 
     async def scenario() -> None:
-        played = signals(rounds=3)
+        played = signals(rounds=max(2, KILLS))
         wanted = expected(played)
         async with ward(tmp_path, 2) as there:
             (victim, other) = there.agent.worker_pids()
@@ -228,23 +230,24 @@ def test_a_worker_killed_at_any_instant_loses_nothing_and_the_others_do_not_noti
 
 def test_the_patients_are_shared_out_anew_without_losing_what_was_sent_meanwhile(run: Run, tmp_path: Path) -> None:
     async def scenario() -> None:
-        played = signals(rounds=4)
+        played = signals(rounds=2)
         wanted = expected(played)
-        parts = 5
+        runs = (1, 3, 1)
+        parts = len(runs) + 1
         async with ward(tmp_path, 1) as there:
-            for part, workers in enumerate((1, 3, 2, 1)):
+            for part, workers in enumerate(runs):
                 some = {bed: cut(chunks, part, parts) for bed, chunks in played.items()}
                 await play(there, some)
-                if part < 3:
+                if part + 1 < len(runs):
                     await there.agent.stop()
                     await there.nurse.until(lambda n: n.statuses[-1]["state"] == "offline", "the goodbye")
                     later = {bed: cut(chunks, part + 1, parts)[:20] for bed, chunks in played.items()}
                     await play(there, later)  # while nobody is there to hear it: the broker keeps it
-                    following = (1, 3, 2, 1)[part + 1]
+                    following = runs[part + 1]
                     there.agent.share_out(following)
                     await there.agent.start()
                     await there.nurse.until(is_online(following), f"{following} after {workers}")
-            await play(there, {bed: cut(chunks, 4, parts) for bed, chunks in played.items()})
+            await play(there, {bed: cut(chunks, parts - 1, parts) for bed, chunks in played.items()})
             await there.nurse.until(heard(wanted), "all alerts")
             assert set(of_beds(there.nurse)) == set(wanted)
             await there.agent.stop()
