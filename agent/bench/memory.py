@@ -58,25 +58,25 @@ def memory_command(args: argparse.Namespace) -> int:
 
 
 def patient_memory(patients: int) -> dict[str, Any]:
-    """kB that a patient's state holds, by part, and kB of resident memory for each of `patients` but the first.
+    """kB that a patient's state holds, by part, and kB of resident memory for each of `patients` further ones.
 
-    The first brings the models' working memory with it.
+    As many as make a tick are there before: they bring the working memory of a tick with them.
     """
     streams = [stream_of(k) for k in range(patients)]
     signals = [_signal(k) for k in range(DIFFERENT_SIGNALS)]
     with tempfile.TemporaryDirectory(prefix="vagus-bench-") as folder:
-        alone = _after_minutes(Path(folder) / "alone", streams[:1], signals)
+        few = _after_minutes(Path(folder) / "few", streams[:A_TICK], signals)
         before_mb = _resident_mb()
         ward = _after_minutes(Path(folder) / "ward", streams, signals)
         grown_mb = _resident_mb() - before_mb
         looked_at = [stream.patient for stream in streams[-LOOKED_AT:]]
         parts = sum((patient_parts(ward, patient) for patient in looked_at), Counter[str]())
         close_worker(ward)
-        close_worker(alone)
+        close_worker(few)
     return {
         "kb_by_part": {name: size / 1000 / len(looked_at) for name, size in parts.most_common()},
         "kb_counted": parts.total() / 1000 / len(looked_at),
-        "kb_resident": 1000 * grown_mb / (patients - 1),
+        "kb_resident": 1000 * grown_mb / patients,
     }
 
 
