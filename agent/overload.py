@@ -27,6 +27,10 @@ TOO_BUSY = 0.85
 """Share of the time that deciding takes from which waiting is due to that, and not to a slow disk."""
 STEP_S, STEP_TICKS = 1.0, 2
 """After something was shed it takes so long, and so many ticks, to see what that has saved."""
+MOST_TICK_S, DISK_TICKS = 1.0, 4.0
+"""A tick is to take no longer, but for what has come while the disk was waited for, so many times as long."""
+LEAST_BUSY_S = 0.05
+"""A tick shorter than this says little of what signal costs."""
 AIM = 0.8
 """Share of the time to come down to, where people are set aside."""
 CALM, CALM_S = 0.7, 10.0
@@ -35,6 +39,8 @@ BACK = 1.25
 """So many times as many people are watched then, at most."""
 TURN_S = 30.0
 """Nobody is set aside for longer while others can take turns."""
+ALARMED_TURNS = 4
+"""Where all who are watched have an alarm on, they are for so many turns."""
 ALONE_BEHIND_S = 5.0
 """Who is watched alone and this far behind is left out for as long, to begin again with what is of now."""
 
@@ -68,7 +74,8 @@ class Overload:
         self._changed_s = self._calm_since_s = now_s
         self._ticks = self._changed_tick = 0
         self._busy_s = self._span_s = 0.0
-        self._last_s, self._last_span_s, self._last_idle_s = now_s, 0.0, 0.0
+        self._last_s, self._last_idle_s, self._last_taken_s = now_s, 0.0, 0.0
+        self._cost = self._wanted = self._arrived_s = 0.0
 
     @property
     def words(self) -> str:
@@ -78,23 +85,29 @@ class Overload:
     def note(self, now_s: float, *, idle_s: float, alarmed: Callable[[], Collection[str]]) -> None:
         """A tick begins, `idle_s`: the time so far in which data, or the disk, was waited for.
 
-        What the tick before it took is compared with the time in which its data had come. `alarmed`: who has an alarm
-        on.
+        What a second of signal has cost so far, times the signal that comes, is the time that is wanted for it.
+        `alarmed`: who has an alarm on.
         """
-        span_s, self._last_span_s = self._last_span_s, now_s - self._last_s
-        busy_s = self._last_span_s - (idle_s - self._last_idle_s)
-        self._last_s, self._last_idle_s = now_s, idle_s
+        span_s = now_s - self._last_s
+        busy_s = span_s - (idle_s - self._last_idle_s)
+        if busy_s > LEAST_BUSY_S and self._last_taken_s:
+            cost = busy_s / self._last_taken_s
+            self._cost = (self._cost + cost) / 2 if self._cost else cost
+            self._inbox.most_s = (MOST_TICK_S + DISK_TICKS * (span_s - busy_s)) / self._cost
+        self._last_s, self._last_idle_s, self._last_taken_s = now_s, idle_s, self._inbox.taken_s
         self._ticks += 1
-        self._span_s += self._last_span_s
+        self._span_s += span_s
         self._busy_s += busy_s
         if self._span_s >= STEP_S:
             self.share = self._busy_s / self._span_s
+            self._wanted = self._cost * (self._inbox.arrived_s - self._arrived_s) / self._span_s
             self._busy_s = self._span_s = 0.0
+            self._arrived_s = self._inbox.arrived_s
         is_behind = self._inbox.waited_s > BEHIND_S
         if is_behind or self.share > CALM:
             self._calm_since_s = now_s
-        if is_behind and busy_s > TOO_BUSY * self._last_span_s:
-            self._more(now_s, busy_s / max(span_s, 1e-3), alarmed)
+        if is_behind and busy_s > TOO_BUSY * span_s:
+            self._more(now_s, max(self._wanted, 1.0), alarmed)
         elif now_s - self._calm_since_s >= CALM_S:
             self._less(now_s)
         if self._aside_since_s:
@@ -141,18 +154,26 @@ class Overload:
         self._inbox.tight = level >= Level.SHARES
 
     def _take_turns(self, now_s: float, alarmed: Callable[[], Collection[str]]) -> None:
+        """Who was left out for a turn changes places with who was watched for one, and has no alarm on."""
         due = sum(now_s - since_s >= TURN_S for since_s in self._aside_since_s.values())
-        relief = sum(now_s - since_s >= TURN_S for since_s in self._watched_since_s.values())
-        if not due or not relief:
+        if not due:
             return
-        count = min(due, relief)
+        with_alarm = alarmed()
+        watched_s = {patient: now_s - since_s for patient, since_s in self._watched_since_s.items()}
+        rested = [one for one, long_s in watched_s.items() if long_s >= TURN_S and one not in with_alarm]
+        if all(one in with_alarm for one in watched_s):
+            rested = [one for one, long_s in watched_s.items() if long_s >= ALARMED_TURNS * TURN_S]
+        count = min(due, len(rested))
         self._let_in(count, now_s)
-        self._set_aside(count, now_s, alarmed())
+        self._leave_out(rested[:count], now_s)
 
     def _set_aside(self, count: int, now_s: float, alarmed: Collection[str]) -> None:
         """Those first who have no alarm on and were watched the longest."""
         order = sorted(self._watched_since_s, key=lambda one: one in alarmed)  # stable: the longest first
-        for patient in order[:count]:
+        self._leave_out(order[:count], now_s)
+
+    def _leave_out(self, patients: Iterable[str], now_s: float) -> None:
+        for patient in patients:
             del self._watched_since_s[patient]
             self._aside_since_s[patient] = now_s
             self._inbox.set_aside(patient, "overload")

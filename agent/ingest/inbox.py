@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -54,6 +55,7 @@ class _Waiting:
     delivery: Delivery
     since_s: float
     size: int
+    signal_s: float
 
 
 @dataclass(slots=True)
@@ -63,6 +65,8 @@ class _Queue:
     streams: int
     waiting: deque[_Waiting] = field(default_factory=deque)
     size: int = 0
+    signal_s: float = 0.0
+    """What waits."""
     credit_s: float = 0.0
     """Signal that may still be taken; below zero after a chunk that was longer than the share."""
 
@@ -118,8 +122,12 @@ class Inbox:
         """Time spent waiting for data."""
         self.tight = False
         """Whether there is more to do than there is time."""
+        self.most_s = math.inf
+        """Signal that a tick takes at most, of everybody together; of each at least a chunk now and then."""
+        self.arrived_s = self.taken_s = 0.0
+        """Signal that has come so far, and that the last tick took."""
         self.waited_s = 0.0
-        """How long the oldest delivery of the last tick had waited, of those of whom it took all there was."""
+        """How long the oldest delivery had waited at the last tick, of those who send no more than their signal."""
         self._came = asyncio.Event()
         self._has_room = asyncio.Event()
 
@@ -157,9 +165,11 @@ class Inbox:
             delivery.ack()
             return
         queue, size = self._queue(patient), _size(delivery)
-        queue.waiting.append(_Waiting(delivery, self._clock_s(), size))
+        one = _Waiting(delivery, self._clock_s(), size, _signal_s(delivery))
+        queue.waiting.append(one)
         self._busy[patient] = queue
-        self._account(queue, size, 1)
+        self.arrived_s += one.signal_s
+        self._account(queue, one, 1)
         self._came.set()
 
     def _take_command(self, delivery: Delivery) -> None:
@@ -183,10 +193,11 @@ class Inbox:
     def _queue(self, patient: str) -> _Queue:
         return self._queues.setdefault(patient, _Queue(1))
 
-    def _account(self, queue: _Queue, size: int, count: int) -> None:
-        queue.size += size
-        self.size += size
-        self.waiting += count
+    def _account(self, queue: _Queue, one: _Waiting, sign: int) -> None:
+        queue.size += sign * one.size
+        queue.signal_s += sign * one.signal_s
+        self.size += sign * one.size
+        self.waiting += sign
 
     # -- who is not heard ---------------------------------------------------------------------------------------------
 
@@ -211,8 +222,15 @@ class Inbox:
         return [f"{words}: {', '.join(patients)}" for words, patients in by_words.items()]
 
     def floods(self) -> list[str]:
-        """Of whom the last tick could not take all, for it was more than their share."""
-        return [patient for patient, queue in self._busy.items() if queue.waiting[0].since_s <= self.drawn_s]
+        """Of whom the last tick could not take all, for more comes than a signal has."""
+        return [patient for patient, queue in self._busy.items() if self._is_flood(queue)]
+
+    def _is_flood(self, queue: _Queue) -> bool:
+        """Whether what waits came faster than signal is made."""
+        if not queue.waiting:
+            return False
+        took_s = self.drawn_s - queue.waiting[0].since_s
+        return queue.signal_s > queue.streams * (SHARE_S + TIGHT_OF_TIME * max(took_s, 0.0))
 
     def counters(self) -> dict[str, int]:
         """Gauges of what waits, and counts of what was dropped, for a status."""
@@ -226,16 +244,17 @@ class Inbox:
         dropped = list(queue.waiting)
         queue.waiting.clear()
         self._busy.pop(patient, None)
-        self._account(queue, -queue.size, -len(dropped))
+        for one in dropped:
+            self._account(queue, one, -1)
         self.shed.note("input", why, len(dropped))
         self._has_room.set()
-        log.warning("%s is not heard for now (%s): %d messages that waited are dropped", patient, why, len(dropped))
+        log.info("%s is not heard for now (%s): %d messages that waited are dropped", patient, why, len(dropped))
         for one in dropped:
             one.delivery.ack()
 
     def let_in(self, patient: str) -> None:
         if self._aside.pop(patient, None) is not None:
-            log.warning("%s is heard again", patient)
+            log.info("%s is heard again", patient)
 
     # -- to the worker ------------------------------------------------------------------------------------------------
 
@@ -258,7 +277,8 @@ class Inbox:
         share_s = SHARE_S + SHARE_OF_TIME * (now_s - self.drawn_s)
         if self.tight:
             share_s = TIGHT_S + TIGHT_OF_TIME * (now_s - self.drawn_s)
-        self.drawn_s, self.waited_s = now_s, 0.0
+        share_s = min(share_s, self.most_s / max(1, len(self._busy)))
+        self.drawn_s, self.waited_s, self.taken_s = now_s, 0.0, 0.0
         commands = [self._commands.popleft() for _ in range(min(COMMANDS_A_TICK, len(self._commands)))]
         self.waiting -= len(commands)
         drawn: list[Delivery] = []
@@ -268,6 +288,7 @@ class Inbox:
                 drawn += self._share_of(queue, share_s)
                 if not queue.waiting:
                     del self._busy[patient]
+                if not self._is_flood(queue):
                     self.waited_s = max(self.waited_s, now_s - since_s)
         if commands or drawn:
             self._heard_s = now_s
@@ -285,15 +306,16 @@ class Inbox:
         drawn: list[Delivery] = []
         while queue.waiting and queue.credit_s > 0:
             one = queue.waiting.popleft()
-            queue.credit_s -= _signal_s(one.delivery)
-            self._account(queue, -one.size, -1)
+            queue.credit_s -= one.signal_s
+            self.taken_s += one.signal_s
+            self._account(queue, one, -1)
             drawn.append(one.delivery)
         return drawn
 
     def _lose_patience(self, now_s: float) -> None:
         for patient, queue in list(self._busy.items()):
             if now_s - queue.waiting[0].since_s > PATIENCE_S:
-                self.set_aside(patient, "flood", ASIDE_S)
+                self.set_aside(patient, "flood" if self._is_flood(queue) else "overload", ASIDE_S)
 
 
 def _patient(delivery: Delivery) -> str:

@@ -178,13 +178,13 @@ def test_who_floods_is_set_aside_and_the_others_are_not() -> None:
 def test_what_waits_until_it_is_of_the_past_makes_room_for_what_is_of_now() -> None:
     async def scenario() -> None:
         inbox, sender, clock = make(2)
-        for _ in range(100):
+        for _ in range(200):
             await inbox.offer(sender.delivery("p0"))
-        clock.now_s += PATIENCE_S + 1  # a share of half of it
+        clock.now_s += PATIENCE_S + 1  # a share of a third of it
         await inbox.offer(sender.delivery("p1"))
         drawn = inbox.draw()
         assert numbers(drawn, "p1") == [0]
-        assert inbox.counters()["shed input: flood"] + len(numbers(drawn, "p0")) == 100
+        assert inbox.counters()["shed input: flood"] + len(numbers(drawn, "p0")) == 200
         assert set(inbox.asides()) == {"p0"}
 
     asyncio.run(scenario())

@@ -147,6 +147,12 @@ def test_who_has_an_alarm_on_is_never_left_out_while_others_can_be() -> None:
     assert all(ward.left_out[stream.patient] for stream in ward.streams if stream.patient not in ward.alarmed)
 
 
+def test_where_all_who_are_watched_have_an_alarm_on_the_others_get_their_turn_too() -> None:
+    ward = Ward(20, cost_s=0.1, alarmed=frozenset(f"p{k}" for k in range(20)))
+    asyncio.run(ward.run(600))
+    assert min(ward.watched[stream.patient] for stream in ward.streams) > 60
+
+
 def test_nobody_is_left_out_for_longer_than_a_turn_or_two() -> None:
     ward = Ward(60, cost_s=0.03)
     asyncio.run(ward.run(60))
