@@ -126,7 +126,7 @@ class Gap:
     """Why: "missing", "clock step", "device restart", "rate change"."""
 
 
-def check_samples(samples: npt.NDArray[np.floating], stream: Stream) -> Samples:
+def check_samples(samples: npt.NDArray[np.integer | np.floating], stream: Stream) -> Samples:
     """Samples as (n, channels) float32; raises DecodeError on a shape, size or value (NaN, infinity) that cannot be."""
     array = np.asarray(samples, dtype=np.float32)
     if array.ndim != 2 or array.shape[1] != len(stream.channels):

@@ -92,10 +92,12 @@ def to_chunk(
     if agreed.rate_hz == 0 and len(values) > 1:
         raise DecodeError(f"{stream.key}: {len(values)} samples without a sampling rate, expected one reading")
     factor = scale * unit_factor(unit or stream.sent_unit or stream.unit, stream.unit)
+    if factor == 1.0 and values.dtype == np.float32:
+        _check_range(values, stream)
+        return Chunk(agreed, t0_ns, check_samples(values, stream), seq, boot_id)
     # A signalling NaN or an overflow would warn in the cast; both are refused by value just below.
     with np.errstate(invalid="ignore", over="ignore"):
-        if factor != 1.0 or values.dtype != np.float32:
-            values = values.astype(np.float64) * factor
+        values = values.astype(np.float64) * factor
         _check_range(values, stream)
         return Chunk(agreed, t0_ns, check_samples(values.astype(np.float32, copy=False), stream), seq, boot_id)
 

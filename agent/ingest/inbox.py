@@ -40,10 +40,11 @@ PATIENCE_S = 30.0
 """Live, what waits longer than this is not of now any more: its patient's newest data is worth more."""
 ASIDE_S = 30.0
 """How long a patient who was set aside is not heard."""
-ENOUGH_DELIVERIES = 48
+ENOUGH_DELIVERIES = 128
 """That many make a tick worth its while at once."""
 GATHER_S, GATHER_PER_PATIENT_S, GATHER_AT_MOST_S = 0.002, 0.0005, 0.05
-"""After the first delivery of a tick, wait this long for others: one commit and one inference then serve them all."""
+"""A delivery waits this long for others, during the tick before or after it: one commit and one inference then serve
+them all, for a tick costs some milliseconds however few it is of."""
 IDLE_S = 0.25
 """With no data, time is let pass this often, so that silence is noticed."""
 CALM_S, CALM_AFTER_S = 1.0, 30.0
@@ -129,6 +130,7 @@ class Inbox:
         self.waited_s = 0.0
         """How long the oldest delivery had waited at the last tick, of those who send no more than their signal."""
         self._came = asyncio.Event()
+        self._enough = asyncio.Event()
         self._has_room = asyncio.Event()
 
     # -- from the sources ---------------------------------------------------------------------------------------------
@@ -198,6 +200,8 @@ class Inbox:
         queue.signal_s += sign * one.signal_s
         self.size += sign * one.size
         self.waiting += sign
+        if self.waiting >= ENOUGH_DELIVERIES:
+            self._enough.set()
 
     # -- who is not heard ---------------------------------------------------------------------------------------------
 
@@ -266,10 +270,20 @@ class Inbox:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._wait_s()):
                     await self._came.wait()
-            if 0 < self.waiting < ENOUGH_DELIVERIES:
-                await asyncio.sleep(min(GATHER_S + GATHER_PER_PATIENT_S * len(self._queues), GATHER_AT_MOST_S))
+        if 0 < self.waiting < ENOUGH_DELIVERIES:
+            await self._gather()
         self.idle_s += self._clock_s() - began_s
         return self.draw()
+
+    async def _gather(self) -> None:
+        """Wait for others, as long as the oldest of those that wait may."""
+        most_s = min(GATHER_S + GATHER_PER_PATIENT_S * len(self._queues), GATHER_AT_MOST_S)
+        oldest = next(iter(self._busy.values()), None)
+        waited_s = 0.0 if oldest is None else self._clock_s() - oldest.waiting[0].since_s
+        self._enough.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(most_s - waited_s):
+                await self._enough.wait()
 
     def draw(self) -> list[Delivery]:
         """Commands, and of everybody their share, oldest first; something, if anything waits."""

@@ -164,7 +164,8 @@ class Aligner:
         return self._extend(chunk)
 
     def _extend(self, chunk: Chunk) -> Chunk:
-        aligned = replace(chunk, t0_ns=self._anchor_ns + chunk.stream.duration_ns(self._since_anchor))
+        t0_ns = self._anchor_ns + chunk.stream.duration_ns(self._since_anchor)
+        aligned = Chunk(chunk.stream, t0_ns, chunk.samples, chunk.seq, chunk.boot_id)
         self._since_anchor += len(chunk.samples)
         self._frontier_ns = self._anchor_ns + chunk.stream.duration_ns(self._since_anchor)
         self._seq = chunk.seq

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from firmware_bridge import frame
@@ -72,6 +73,7 @@ def decode(
     raise DecodeError(f"payload looks like none of {', '.join(codec.format for codec in candidates)}")
 
 
+@lru_cache(maxsize=256)
 def _candidates(content_type: str | None, wanted: str) -> tuple[Codec, ...]:
     """Codecs that may read the payload; more than one where its looks must decide."""
     named = tuple(codec for codec in CODECS if content_type and _bare(content_type) in codec.content_types)
