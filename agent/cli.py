@@ -201,6 +201,17 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 (one line an option)
     doctor.add_argument("--json", action="store_true")
     doctor.set_defaults(call=_doctor)
 
+    backup = commands.add_parser("backup", help="a device's identity and all it keeps, as one file for a replacement")
+    backup.add_argument("config")
+    backup.add_argument("archive")
+    backup.set_defaults(call=_backup)
+
+    restore = commands.add_parser("restore", help="be the device that such a file was made of")
+    restore.add_argument("archive")
+    restore.add_argument("--config", required=True, metavar="DIR", help="where the config goes, such as /etc/vagus")
+    restore.add_argument("--state", metavar="DIR", help="where state goes; without it, where the config says")
+    restore.set_defaults(call=_restore)
+
     bench = commands.add_parser("bench", help="streams per core, latency, memory, start-up, measured here")
     bench.add_argument("--json", type=Path, metavar="OUT")
     bench.add_argument("--keep", action="store_true", help="set these figures in the place of the last ones kept")
@@ -333,6 +344,18 @@ def _doctor(args: argparse.Namespace) -> int:
     from agent.doctor import doctor_command
 
     return doctor_command(args)
+
+
+def _backup(args: argparse.Namespace) -> int:
+    from agent.backup import backup_command
+
+    return backup_command(args)
+
+
+def _restore(args: argparse.Namespace) -> int:
+    from agent.backup import restore_command
+
+    return restore_command(args)
 
 
 if __name__ == "__main__":
