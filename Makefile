@@ -81,5 +81,17 @@ models: $(VENV)/.dev ## make every pack anew from the recordings in DATA=DIR, wh
 	$(BIN)/python -m models.training.fetch $(DATA)
 	for pack in $(PACKS); do $(BIN)/python -m models.training.$$pack --data $(DATA) || exit 1; done
 
+# Tools that look at the packages, in an environment of their own: they are not shipped.
+SUPPLY := .supply
+.PHONY: lock
+
+$(SUPPLY)/.done: deploy/supply-tools.txt
+	@test -x $(SUPPLY)/bin/python || $(PYTHON) -m venv $(SUPPLY)
+	$(SUPPLY)/bin/python -m pip install --quiet --requirement deploy/supply-tools.txt
+	@touch $@
+
+lock: $(SUPPLY)/.done ## choose the newest packages that pyproject.toml allows and write them down with their hashes
+	deploy/lock.sh $(SUPPLY)/bin/uv
+
 clean:
-	rm -rf $(VENV) $(HOME_ASSISTANT) $(NODE) build dist *.egg-info
+	rm -rf $(VENV) $(HOME_ASSISTANT) $(NODE) $(SUPPLY) build dist *.egg-info
