@@ -40,14 +40,17 @@ LAST_ACKS_S = 10.0
 START_TIMEOUT_S = 60.0
 
 
-async def live_figures(patients: int, *, seconds: float) -> dict[str, Any]:
-    """Play `patients` simulated people at real speed for `seconds`; measure at the subscriber."""
-    with tempfile.TemporaryDirectory(prefix="vagus-bench-") as name, _core_of_its_own() as core:
+async def live_figures(patients: int, *, seconds: float, workers: int = 1) -> dict[str, Any]:
+    """Play `patients` simulated people at real speed for `seconds`; measure at the subscriber.
+
+    `workers`: of the agent; memory and CPU are those of all its processes, which have as many cores where there are.
+    """
+    with tempfile.TemporaryDirectory(prefix="vagus-bench-") as name, _cores_of_its_own(workers) as cores:
         folder = Path(name)
         async with LocalBroker(extra_config=BROKER) as broker:
             streams = [_stream(k) for k in range(patients)]
             config = folder / "bench.toml"
-            config.write_text(_config(folder, broker.port, streams))
+            config.write_text(_config(folder, broker.port, streams, workers))
             async with (
                 MqttConnection("127.0.0.1", broker.port, "bench-nurse", clean_start=True) as nurse,
                 MqttConnection("127.0.0.1", broker.port, "bench-sensors", clean_start=True) as sensors,
@@ -61,16 +64,16 @@ async def live_figures(patients: int, *, seconds: float) -> dict[str, Any]:
                     agent = await asyncio.create_subprocess_exec(
                         sys.executable, "-m", "agent.cli", "run", str(config), stderr=log
                     )
-                os.sched_setaffinity(agent.pid, core)
+                os.sched_setaffinity(agent.pid, cores)
                 try:
                     async with asyncio.timeout(START_TIMEOUT_S):
                         await listener.online.wait()
                     start_s = time.monotonic() - began_s
-                    cpu_before_s = cpu_s(agent.pid)
+                    cpu_before_s = {pid: cpu_s(pid) for pid in _processes(agent.pid)}
                     await _play(sensors, streams, seconds, listener.sent_s)
-                    used_s = cpu_s(agent.pid) - cpu_before_s
+                    used_s = sum(cpu_s(pid) - before_s for pid, before_s in cpu_before_s.items())
                     await asyncio.sleep(1.0)
-                    memory_mb = rss_mb(agent.pid)
+                    memory_mb = sum(rss_mb(pid) for pid in cpu_before_s)
                 finally:
                     agent.terminate()
                     await agent.wait()
@@ -153,29 +156,34 @@ def _stream(k: int) -> Stream:
     return Stream(f"p{k}", f"d{k}", "ecg", kind="ecg", unit="mV", rate_hz=250.0, channels=("II",))
 
 
-def _config(folder: Path, port: int, streams: list[Stream]) -> str:
+def _config(folder: Path, port: int, streams: list[Stream], workers: int) -> str:
     patients = "".join(
         f'[[patient]]\nid = "{stream.patient}"\n[[patient.source]]\ntype = "mqtt"\ndevice = "{stream.device}"\n'
         'channel = "ecg"\nkind = "ecg"\nrate_hz = 250\nchannels = ["II"]\n'
         for stream in streams
     )
-    agent = f'[agent]\nid = "bench"\nstate_dir = "{folder}/state"\nmains_hz = 0\n'
+    agent = f'[agent]\nid = "bench"\nstate_dir = "{folder}/state"\nmains_hz = 0\nworkers = {workers}\n'
     return f'{agent}[mqtt]\nhost = "127.0.0.1"\nport = {port}\n{patients}'
 
 
 @contextmanager
-def _core_of_its_own() -> Iterator[set[int]]:
-    """Leave a core to the agent, where there are several: sensors and broker that it shared it with would count as it.
+def _cores_of_its_own(count: int) -> Iterator[set[int]]:
+    """Leave `count` cores to the agent, where there are more: sensors and broker would count as it.
 
     Some kernels put all of a light load on one core.
     """
     cores = os.sched_getaffinity(0)
-    own = {max(cores)}
+    own = set(sorted(cores)[-count:])
     os.sched_setaffinity(0, cores - own or own)
     try:
         yield own
     finally:
         os.sched_setaffinity(0, cores)
+
+
+def _processes(pid: int) -> list[int]:
+    """A process and its children."""
+    return [pid, *(int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
 
 
 def cpu_s(pid: int) -> float:
