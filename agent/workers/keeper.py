@@ -93,12 +93,11 @@ class Keeper:
         ours, theirs = socket.socketpair()
         self._is_hanging = False
         with theirs:
-            self._process = process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "agent.workers.child", str(theirs.fileno())),
-                stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),),
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(place for place in sys.path if place)},
-            )
+            try:
+                self._process = process = await self._start(theirs.fileno())
+            except OSError:
+                ours.close()
+                raise
         reader, writer = await streams_of(ours)
         writer.write(self._orders.line())
         listening = asyncio.create_task(self._listen(reader), name=f"worker {self.number}")
@@ -114,6 +113,15 @@ class Keeper:
         if self._is_hanging:
             return f"said nothing for {HANG_S:g} s and was killed"
         return _how(process.returncode)
+
+    async def _start(self, descriptor: int) -> asyncio.subprocess.Process:
+        """Raises OSError."""
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", "agent.workers.child", str(descriptor)),
+            stdin=asyncio.subprocess.DEVNULL,
+            pass_fds=(descriptor,),
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(place for place in sys.path if place)},
+        )
 
     async def _listen(self, reader: asyncio.StreamReader) -> None:
         while True:
