@@ -110,6 +110,9 @@ class Supervisor:
             late_after_s=config.agent.late_after_s,
             watch=self._history.watch,
         )
+        self._web = _web(share)
+        if self._web is not None:
+            engine.stage = self._web.meters.stage
         self._wall = config.agent.time == "wall"
         standing = StandingAlarms(folder / "standing.json")
         self._economy = Economy()
@@ -150,7 +153,6 @@ class Supervisor:
         """Whether `leave` has come to its end."""
         self._progress = Progress()
         self._late_ns = round(config.agent.late_after_s * NS_PER_S)
-        self._web = _web(share)
         self._wearables: list[DeviceSource] = [self._babble]
         worn = [source for patient in config.patients for source in patient.sources if isinstance(source, BleConfig)]
         self._bluetooth = bluetooth_source(worn, config.agent.state_dir) if worn else None

@@ -11,7 +11,7 @@ import logging
 import pickle
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from agent.alarms.alert import AlertEvent
 from agent.alarms.attention import Manners, Outcome
 from agent.attendance import Attendance
 from agent.audit import Audit
+from agent.held_back import HeldBack
 from agent.ingest.source import Delivery
 from agent.personal_keeping import PersonalKeeping
 from agent.shed import Level, Shed
@@ -89,9 +90,8 @@ class Worker:
         self._answers: list[tuple[Delivery, Outcome]] = []
         self._spared = Spared(economy or Economy(), engine.patients)
         self._had_fault = False
-        self._held_ns: Counter[str] = Counter()
-        """Until when it was noted what spoke against somebody's alarms."""
         self.audit = audit
+        self._held_back = HeldBack(engine, history, audit)
         self._decode: Decode = _decode_nothing
         self._journalled: Counter[str] = Counter()
         self._unsaved: list[Outgoing] = []
@@ -199,7 +199,7 @@ class Worker:
         events = self._attended(decided, now_ns)
         events += self._without_ground(now_ns)
         events += self._people(deliveries, now_ns)
-        self._note_suppressed(dict.fromkeys(chunk.stream.patient for chunk in chunks))
+        self._held_back.note(dict.fromkeys(chunk.stream.patient for chunk in chunks), self.attendance)
         if self.history is not None:
             self.history.note_attended(events)
         journal = [
@@ -212,23 +212,29 @@ class Worker:
         if events or journal or self._unsaved or self._answers or spared:
             outgoing = self._outgoing(events)
             outgoing += self._summaries.heard(self._has_data, seq=self.outbox.seq, boot_id=self.outbox.boot_id)
-            self._commit(outgoing, journal, self._due_snapshots(journal, spared))
-        if self.recorder is not None and self.level < Level.DISPLAY:
-            self.recorder.note(now_ns, chunks, decided)
-            if had_fault:
-                self.recorder.interrupted()
-            self.recorder.begin_anew(spared)
-            if not events:
-                self.recorder.begin_due()
-        is_quiet = not events and self.level < Level.DISPLAY  # else somebody waits to be told of an alarm
+            with self.engine.stage("commit"):
+                self._commit(outgoing, journal, self._due_snapshots(journal, spared))
+        with self.engine.stage("keep"):
+            if self.recorder is not None and self.level < Level.DISPLAY:
+                self.recorder.note(now_ns, chunks, decided)
+                if had_fault:
+                    self.recorder.interrupted()
+                self.recorder.begin_anew(spared)
+                if not events:
+                    self.recorder.begin_due()
+            self._look_back(events, journal)
+        self.ticks += 1
+        return events
+
+    def _look_back(self, events: Sequence[AlertEvent], journal: Sequence[JournalEntry]) -> None:
+        """What reports and the audit are made from, while nobody waits to be told of an alarm."""
+        is_quiet = not events and self.level < Level.DISPLAY
         if self.history is not None and not self.disk_full and (is_quiet or self.history.waiting > WAITING_ROWS):
             self.history.tick()
             if self._personal is not None:
                 self._personal.keep(dict.fromkeys(entry.patient for entry in journal))
         if self.audit is not None and not events:
             self.audit.write()
-        self.ticks += 1
-        return events
 
     def _leave_undone(self, count: int, now_ns: int) -> None:
         """What there is no time for, before a step over so many chunks."""
@@ -336,28 +342,6 @@ class Worker:
             self._answers.append((delivery, outcome))
             events += outcome.events
         return events + self.attendance.advance(now_ns, is_fresh)
-
-    def _note_suppressed(self, heard: Iterable[str]) -> None:
-        """What was not sent is written down, so that somebody can ask why.
-
-        `heard`: of whom something came, and so something may have spoken against an alarm.
-        """
-        if self.history is not None:
-            for name in heard:
-                self._note_held_back(self.history, name)
-        for one in self.attendance.suppressed() if self.attendance is not None else ():
-            if self.history is not None:
-                self.history.note_suppressed(one.event.patient, one.event.at_ns, one.event.rule, one.reason)
-            if self.audit is not None:
-                said = {"alert_id": one.event.alert_id, "patient": one.event.patient, "rule": one.event.rule}
-                self.audit.note("suppressed", {**said, "reason": one.reason}, one.over_ns)
-
-    def _note_held_back(self, history: History, name: str) -> None:
-        """What a second lead or the pulse spoke against, since the last time."""
-        patient = self.engine.patients.get(name)
-        for held in patient.suppressed(self._held_ns[name]) if patient is not None else ():
-            self._held_ns[name] = held.t_ns
-            history.note_suppressed(name, held.t_ns, held.rule, held.reason)
 
     def _note_command(self, delivery: Delivery, outcome: Outcome, now_ns: int) -> None:
         if self.audit is not None:

@@ -27,6 +27,7 @@ STAGES = [
     *sorted((ROOT / "agent" / "signal").glob("*.py")),
     *sorted((ROOT / "agent" / "alarms").glob("*.py")),
     ROOT / "agent" / "engine.py",
+    ROOT / "agent" / "ecg_flow.py",
     ROOT / "agent" / "patient.py",
     ROOT / "agent" / "inference.py",
 ]

@@ -5,15 +5,15 @@ from __future__ import annotations
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from agent.bench.ward import DIFFERENT_SIGNALS, chunk_of, close_worker, decoded, open_worker, signal_of, stream_of
-from agent.engine import Engine
 from agent.ingest.simulate import CgmReading, cgm_chunks, cgm_readings
-from agent.worker import Worker
 from firmware_bridge.codecs import cbor_chunk
 
 WARM_UP_S = 5
@@ -30,8 +30,7 @@ def engine_cost(patients: int, *, seconds: int) -> dict[str, Any]:
     spent: defaultdict[str, float] = defaultdict(float)
     with tempfile.TemporaryDirectory(prefix="vagus-bench-") as folder:
         worker = open_worker(Path(folder), streams)
-        engine = worker.engine
-        _time_stages(engine, worker, spent)
+        worker.engine.stage = partial(_timed, spent)
         began_s = 0.0
         for second, payloads in enumerate(ticks):
             if second == WARM_UP_S:
@@ -42,8 +41,9 @@ def engine_cost(patients: int, *, seconds: int) -> dict[str, Any]:
         total_s = time.process_time() - began_s
         close_worker(worker)
     per_patient_second = total_s / (patients * seconds)
-    inner = ("condition", "classify", "ask", "decide")
-    stages = {name: 1e6 * spent[name] / (patients * seconds) for name in ("decode", *inner, "commit")}
+    spent["ask"] += spent["judge"]
+    inner = ("align", "condition", "classify", "ask", "decide", "explain")
+    stages = {name: 1e6 * spent[name] / (patients * seconds) for name in ("decode", *inner, "commit", "keep")}
     stages["other"] = 1e6 * per_patient_second - sum(stages.values())
     return {
         "us_per_patient_second": 1e6 * per_patient_second,
@@ -74,22 +74,11 @@ def _payloads(courses: Sequence[Sequence[CgmReading]], turn: int, patients: int)
     return [own[k % len(own)] for k in range(patients)]
 
 
-def _time_stages(engine: Engine, worker: Worker, spent: defaultdict[str, float]) -> None:
-    """Wrap the stages with a CPU clock."""
-
-    def timed(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapped(*args: Any, **keywords: Any) -> Any:
-            began_s = time.thread_time()
-            try:
-                return call(*args, **keywords)
-            finally:
-                spent[name] += time.thread_time() - began_s
-
-        return wrapped
-
-    engine._condition = timed("condition", engine._condition)  # type: ignore[method-assign]
-    engine._classify = timed("classify", engine._classify)  # type: ignore[method-assign]
-    engine._judge = timed("ask", engine._judge)  # type: ignore[method-assign]
-    engine._ask = timed("ask", engine._ask)  # type: ignore[method-assign]
-    worker._commit = timed("commit", worker._commit)  # type: ignore[method-assign]
-    engine._decide = timed("decide", engine._decide)  # type: ignore[method-assign]
+@contextmanager
+def _timed(spent: defaultdict[str, float], name: str) -> Iterator[None]:
+    """CPU time of a part of a tick."""
+    began_s = time.thread_time()
+    try:
+        yield
+    finally:
+        spent[name] += time.thread_time() - began_s

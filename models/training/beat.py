@@ -20,7 +20,7 @@ import numpy.typing as npt
 import onnxruntime
 import torch
 
-from agent.engine import FIBRILLATES_FROM
+from agent.ecg_flow import FIBRILLATES_FROM
 from agent.inference import Models, PackModel
 from agent.ingest.replay import EPOCH_NS
 from agent.replay import observe

@@ -58,6 +58,8 @@ def test_a_scraper_sees_what_came_and_what_became_of_it(
                 )
                 assert taken(told) > 0.9 * len(heart.samples)
                 assert 'vagus_alarm_events_total{phase="start",priority="high",rule="asystole"} 1.0' in told
+                for stage in ("align", "condition", "ask", "classify", "decide", "commit", "keep"):
+                    assert any(line.startswith(f'vagus_stage_seconds_count{{stage="{stage}"}}') for line in told)
                 assert 'vagus_broker_connected{connection="upstream"} 1.0' in told
                 assert json.loads(await page(port, "/healthz"))["state"] == "ok"
                 assert await agent.stop() == 0
