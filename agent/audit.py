@@ -30,6 +30,8 @@ _KEPT = "audit:"
 _HEAD = f"{_KEPT}head"
 WAITING = 10_000
 """Entries in memory while the file cannot be written; past it the oldest are only in the outbox."""
+MANY_LINES = 500
+"""Entries that are written even while somebody waits for an alarm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,11 @@ class Audit:
                 },
                 now_ns,
             )
+
+    @property
+    def is_long(self) -> bool:
+        """Whether more waits than should: where every tick has an alarm, there is no better moment to write."""
+        return len(self._waiting) > MANY_LINES
 
     @property
     def unsaved(self) -> dict[str, bytes | None]:

@@ -233,7 +233,7 @@ class Worker:
             self.history.tick()
             if self._personal is not None:
                 self._personal.keep(dict.fromkeys(entry.patient for entry in journal))
-        if self.audit is not None and not events:
+        if self.audit is not None and (not events or self.audit.is_long):
             self.audit.write()
 
     def _leave_undone(self, count: int, now_ns: int) -> None:

@@ -1,6 +1,6 @@
 """`python -m agent.bench.hindered WHAT SECONDS CONFIG`: the agent, with something that takes its time.
 
-WHAT is "disk", and each sync of the outbox takes so long; or "chunk", and deciding on a chunk does.
+WHAT is "disk", and each commit of the outbox takes so long; or "chunk", and deciding on a chunk does.
 """
 
 from __future__ import annotations
@@ -20,9 +20,14 @@ def hinder(what: str, seconds: float) -> None:
     """From now on, in this process."""
     sync, step = Outbox._sync, Engine.step
 
+    written = 0
+
     def slow_sync(self: Outbox) -> None:
-        time.sleep(seconds)
-        self.synced_s += seconds
+        nonlocal written
+        before, written = written, self._db.total_changes
+        if written != before:  # what changes nothing is not synced
+            time.sleep(seconds)
+            self.synced_s += seconds
         sync(self)
 
     def slow_step(self: Engine, chunks: Iterable[Chunk], now_ns: int | None = None) -> list[AlertEvent]:

@@ -84,7 +84,7 @@ SCENARIOS = {
     "calm": Scenario("nothing out of the ordinary"),
     "flood": Scenario(f"one patient sends {FLOOD} times its rate", trouble=_flood),
     "garbage": Scenario(f"one device sends {GARBAGE_A_S} messages a second that cannot be read", trouble=_garbage),
-    "disk": Scenario(f"each sync of the disk takes {SLOW_SYNC_S:g} s", hindered=("disk", SLOW_SYNC_S)),
+    "disk": Scenario(f"each commit to the disk takes {SLOW_SYNC_S:g} s", hindered=("disk", SLOW_SYNC_S)),
     "stalled": Scenario("a subscriber has stopped reading", trouble=_stalled),
     "twice": Scenario("twice as many as can be carried", 2 * PATIENTS, hindered=("chunk", 1 / PATIENTS)),
 }

@@ -33,6 +33,8 @@ OPEN_TIMEOUT_S = 5.0
 READS_AT_ONCE = 64
 """Messages taken off the socket before other tasks of the event loop get their turn."""
 UNSUPPORTED_PROTOCOL_VERSION = 0x84
+LARGEST_PACKET = 16 << 20
+"""Bytes of the largest message the broker is to send us; no chunk is larger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +211,7 @@ class Link:
         properties = new_properties(PacketTypes.CONNECT)
         properties.SessionExpiryInterval = broker.session_expiry_s
         properties.ReceiveMaximum = broker.receive_maximum
+        properties.MaximumPacketSize = LARGEST_PACKET
         self._client.connect(
             broker.host, broker.port, broker.keepalive_s, clean_start=broker.clean_start, properties=properties
         )

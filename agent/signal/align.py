@@ -19,6 +19,8 @@ STEP_NS = 500_000_000
 """A chunk in sequence whose stamp is off by more than this: the device paused, or its clock was set."""
 PAUSE_NS = 3600 * NS_PER_S
 """A jump ahead of up to this, in sequence, is a device that paused; a larger one or one back is a clock set."""
+HELD_CHUNKS = 512
+"""So many wait at most: a device whose clock stands still sends no two seconds, however long one waits."""
 HOLD_NS = 2 * NS_PER_S
 """Chunks after a hole wait until this much signal has come after it, in case the missing one is only late."""
 STALE_RUN_NS = 10 * NS_PER_S
@@ -118,7 +120,8 @@ class Aligner:
         self._held.append(chunk)
         self._held.sort(key=lambda held: (held.seq if held.seq is not None else held.t0_ns, held.t0_ns))
         waited_ns = self._held[-1].end_ns - self._held[0].t0_ns
-        if waited_ns < HOLD_NS and self._held[-1].end_ns - self._frontier() < 2 * HOLD_NS:
+        is_near = waited_ns < HOLD_NS and self._held[-1].end_ns - self._frontier() < 2 * HOLD_NS
+        if is_near and len(self._held) < HELD_CHUNKS:
             return []
         return [*self._append(self._held.pop(0)), *self._release()]
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.signal.align import STALE_RUN_NS, Aligner
+from agent.signal.align import HELD_CHUNKS, STALE_RUN_NS, Aligner
 from firmware_bridge.chunk import NS_PER_S, Chunk, Gap, Stream
 
 ECG = Stream("p1", "strap", "ecg", "ecg", "mV", 360.0, ("II",))
@@ -180,3 +180,12 @@ def test_any_chunks_in_any_order_never_raise_and_never_overlap_unsaid(
         if end_ns is not None and not after_gap:
             assert abs(piece.t0_ns - end_ns) <= 500_000_000
         end_ns, after_gap = piece.end_ns, False
+
+
+def test_a_device_whose_clock_stands_still_does_not_fill_the_memory() -> None:
+    aligner = Aligner()
+    aligner.push(chunks_of(1)[0])
+    stuck = np.zeros((1, 1), np.float32)
+    for k in range(3 * HELD_CHUNKS):
+        aligner.push(Chunk(ECG, T0 + 2 * NS_PER_S + k, stuck, 2 * k + 2, 1))
+    assert len(aligner._held) <= HELD_CHUNKS
