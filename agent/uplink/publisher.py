@@ -21,7 +21,10 @@ LONGEST_RETRY_S = 120.0
 LOSSES_TO_SUSPECT = 2
 """Connections that ended while a topic's message was on its way, before that message is sent alone."""
 FLUSH_ROWS = 200
-FLUSH_S = 0.25
+FLUSH_S, FLUSH_REST = 0.25, 10.0
+"""After a deletion, how long until the next: so long, or so many times as long as it took, where the disk is slow."""
+ROUND_BYTES = 1 << 20
+"""Of payloads that are asked of the outbox at once."""
 _R = TypeVar("_R")
 
 
@@ -56,7 +59,7 @@ class Publisher:
         self._window, self._on_change = window, on_change
         self._work = asyncio.Event()
         self._acknowledged: set[int] = set()
-        self._flushed_s = 0.0
+        self._flush_due_s = 0.0
         self._held: dict[str, _Hold] = {}
         self._losses: dict[str, int] = {}
         self._is_lone_round = False
@@ -82,7 +85,8 @@ class Publisher:
                 self._work.clear()
                 try:
                     if not await self._publish_some():
-                        await self._flush()
+                        if self._loop.time() >= self._flush_due_s:
+                            await self._flush()
                         await self._wait_for_work()
                 except OutboxError as error:  # the disk is full or failing: whoever commits has raised the alarm
                     log.warning("publishing waits: %s", error)
@@ -115,7 +119,7 @@ class Publisher:
             by_topic[row.message.topic].append(row)
         is_alone = len(rows) == 1
         await asyncio.gather(*(self._publish_in_order(in_order, is_alone) for in_order in by_topic.values()))
-        if len(self._acknowledged) >= FLUSH_ROWS or self._loop.time() - self._flushed_s > FLUSH_S:
+        if len(self._acknowledged) >= FLUSH_ROWS or self._loop.time() >= self._flush_due_s:
             await self._flush()
         return bool(rows)
 
@@ -180,7 +184,10 @@ class Publisher:
 
     async def _wait_for_work(self) -> None:
         now_s = self._loop.time()
-        next_s = min((hold.until_s for hold in self._held.values() if hold.until_s > now_s), default=None)
+        waits_s = [hold.until_s for hold in self._held.values() if hold.until_s > now_s]
+        if self._acknowledged:
+            waits_s.append(self._flush_due_s)
+        next_s = min(waits_s, default=None)
         try:
             async with asyncio.timeout_at(next_s):
                 await self._work.wait()
@@ -190,16 +197,18 @@ class Publisher:
     async def _pending(self, limit: int, skip_topics: Sequence[str]) -> list[Pending]:
         acknowledged = tuple(self._acknowledged)
         return await self._on_worker(
-            lambda: self._outbox.pending(limit, skip_ids=acknowledged, skip_topics=skip_topics)
+            lambda: self._outbox.pending(limit, ROUND_BYTES, skip_ids=acknowledged, skip_topics=skip_topics)
         )
 
     async def _flush(self) -> None:
-        self._flushed_s = self._loop.time()
         if not self._acknowledged:
             return
+        began_s = self._loop.time()
         acknowledged = tuple(self._acknowledged)
         await self._on_worker(lambda: self._outbox.delivered(acknowledged))
         self._acknowledged.clear()
+        now_s = self._loop.time()
+        self._flush_due_s = now_s + max(FLUSH_S, FLUSH_REST * (now_s - began_s))
 
     async def _on_worker(self, call: Callable[[], _R]) -> _R:
         return await asyncio.get_running_loop().run_in_executor(self._executor, call)
