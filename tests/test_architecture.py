@@ -80,6 +80,11 @@ def test_a_file_has_one_job(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 450
 
 
+def test_no_two_files_of_tests_have_one_name() -> None:
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
+
+
 def test_the_command_line_starts_without_heavy_imports() -> None:
     heavy = "('numpy','scipy','onnxruntime','pydantic','rich','bleak','paho','torch','neurokit2')"
     code = f"import sys, agent.cli; print([m for m in {heavy} if m in sys.modules])"
