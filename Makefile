@@ -83,7 +83,7 @@ models: $(VENV)/.dev ## make every pack anew from the recordings in DATA=DIR, wh
 
 # Tools that look at the packages, in an environment of their own: they are not shipped.
 SUPPLY := .supply
-.PHONY: lock
+.PHONY: lock lint-containers
 
 $(SUPPLY)/.done: deploy/supply-tools.txt
 	@test -x $(SUPPLY)/bin/python || $(PYTHON) -m venv $(SUPPLY)
@@ -92,6 +92,9 @@ $(SUPPLY)/.done: deploy/supply-tools.txt
 
 lock: $(SUPPLY)/.done ## choose the newest packages that pyproject.toml allows and write them down with their hashes
 	deploy/lock.sh $(SUPPLY)/bin/uv
+
+lint-containers: $(VENV)/.dev $(SUPPLY)/.done ## hadolint and compose-lint over the files for containers
+	$(BIN)/pytest tests/deploy/test_containers.py
 
 clean:
 	rm -rf $(VENV) $(HOME_ASSISTANT) $(NODE) $(SUPPLY) build dist *.egg-info

@@ -2,7 +2,8 @@
 # Write deploy/requirements.lock anew (`make lock`): every package that a running agent needs, with the sha256 of each
 # of its files, for 64-bit Linux on x86-64 and Arm and each Python of pyproject.toml. Wheels only: a device in the
 # field has no compiler. At the end each machine's set is resolved from the new lock, hashes and all, so that a package
-# without a wheel for one of them is found here. $1 is the uv program.
+# without a wheel for one of them is found here. What turns the source into a wheel is written to deploy/build.lock.
+# $1 is the uv program.
 set -eu
 
 uv=${1:?name the uv program}
@@ -36,5 +37,13 @@ for machine in x86_64 aarch64; do
         echo "resolves on $machine with Python $python"
     done
 done
+sed -n 's/^requires = \["\(.*\)"\]$/\1/p' pyproject.toml >"$work/build"
+{
+    echo "# Written by \`make lock\`: what turns the source into a wheel."
+    "$uv" pip compile "$work/build" --universal --python-version 3.11 --only-binary :all: --generate-hashes --upgrade \
+        --no-emit-index-url --no-annotate --no-header --quiet | sed 's/ ; .*[^ \\]//'
+} >"$work/build.lock"
+
+mv "$work/build.lock" deploy/build.lock
 mv "$work/requirements.lock" "$lock"
 echo "wrote deploy/requirements.lock: $(grep -c == "$lock") lines of packages"
