@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 import time
@@ -56,6 +57,7 @@ from agent.recorder.ring import RECORDINGS, Ring
 from agent.shed import Shed
 from agent.spare import Economy
 from agent.standing import Standing, StandingAlarms
+from agent.systemd import ServiceManager, in_words
 from agent.uplink import discovery, outbox_file
 from agent.uplink.discovery import Discovery
 from agent.uplink.home_assistant import Member, discovery_documents
@@ -151,7 +153,7 @@ class Supervisor:
         self._source: MqttSource | None = None
         self.has_left = False
         """Whether `leave` has come to its end."""
-        self._progress = Progress()
+        self._progress, self._manager = Progress(), ServiceManager({} if parent else os.environ)
         self._late_ns = round(config.agent.late_after_s * NS_PER_S)
         self._wearables: list[DeviceSource] = [self._babble]
         worn = [source for patient in config.patients for source in patient.sources if isinstance(source, BleConfig)]
@@ -227,14 +229,20 @@ class Supervisor:
                     tasks.create_task(self._work(uplink, publisher, health), name="worker"),
                     tasks.create_task(source.run(self._inbox.offer), name="mqtt"),
                     *(tasks.create_task(one.run(self._inbox.put)) for one in self._sources()),
+                    tasks.create_task(
+                        self._manager.run(self._progress, lambda: in_words(len(self._persons), health.reasons())),
+                        name="service manager",
+                    ),
                     *([tasks.create_task(home.run(), name="home assistant")] if home else []),
                     *([tasks.create_task(self._webhook.run(), name="webhook")] if self._webhook else []),
                     *([tasks.create_task(self._power.run(health.changed), name="power")] if self._power else []),
                 ]
                 self._ingest, self._source = ingest, source
                 self._hearing.set()
+                self._manager.ready()
                 await self._stopping.wait()
                 log.info("stopping")
+                self._manager.stopping()
                 for task in feeding:
                     task.cancel()
                 await asyncio.gather(*feeding, return_exceptions=True)

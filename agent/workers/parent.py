@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 import time
@@ -26,7 +27,9 @@ from agent.ingest.mqtt import MqttSource
 from agent.ingest.source import Delivery
 from agent.mqtt import ConnectionStatus, MqttConnection, MqttError, Will
 from agent.mqtt.configured import connection_to
+from agent.progress import Progress
 from agent.standing import StandingAlarms
+from agent.systemd import ServiceManager, in_words
 from agent.uplink import outbox_file
 from agent.uplink.evidence import rfc3339
 from agent.uplink.messages import JSON_TYPE, PauseHealth, StatusMessage, WorkerHealth, offline_payload, status_message
@@ -89,6 +92,7 @@ class WorkersParent:
         watched = {patient.id for patient in config.patients}
         self._others = watched | {Topics(config.agent.id, worker).itself for worker in workers}
         self._connections = 0
+        self._progress, self._manager = Progress(), ServiceManager(os.environ)
         self._started_ns = time.time_ns()
 
     def stop(self) -> None:
@@ -116,10 +120,12 @@ class WorkersParent:
                     tasks.create_task(self._work(uplink, publisher), name="outbox"),
                     tasks.create_task(self._speak(uplink, asked, publisher), name="status"),
                     tasks.create_task(source.run(self._queue.put), name="commands"),
+                    tasks.create_task(self._manager.run(self._progress, self._in_words), name="service manager"),
                     *([tasks.create_task(self._webhook.run(), name="webhook")] if self._webhook else []),
                 ]
                 await self._stopping.wait()
                 log.info("stopping %d workers", len(self.keepers))
+                self._manager.stopping()
                 await asyncio.gather(*(keeper.stop() for keeper in self.keepers))
                 for task in [*keeping, *feeding]:
                     task.cancel()
@@ -153,6 +159,8 @@ class WorkersParent:
                 pass
             now_ns = time.time_ns() if self._wall else None
             events = await loop.run_in_executor(self._thread, self._worker.tick, deliveries, now_ns)
+            if any(keeper.state != "down" for keeper in self.keepers):  # one that dies and dies is in its keeper's care
+                self._progress.made()
             for delivery in deliveries:
                 delivery.ack()
             for delivery, outcome in self._worker.answers():
@@ -174,6 +182,7 @@ class WorkersParent:
             self._changed.clear()
             parts = self._parts()
             if all(keeper.stands is not None or keeper.deaths for keeper in self.keepers):
+                self._manager.ready()
                 stands = {(self._topics.agent, rule): text for rule, text in merged_alarms(parts).items()}
                 if self._webhook is not None and self._webhook.trouble():
                     stands[self._topics.agent, "webhook"] = self._webhook.trouble()
@@ -220,6 +229,10 @@ class WorkersParent:
         reasons += [f"{topic}: {reason}" for topic, reason in publisher.refused.items()]
         reasons += [f"no commands: denied to subscribe to {one}" for one in asked.status.refused_subscriptions]
         return reasons
+
+    def _in_words(self) -> str:
+        down = [f"worker {one.number} {one.trouble}" for one in self.keepers if one.trouble]
+        return in_words(sum(len(patients) for patients in self._patients), [*self._notes, *down])
 
     def _parts(self) -> list[Part]:
         return [self._part(keeper) for keeper in self.keepers]
