@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -279,6 +279,7 @@ class Nobody:
 
     def __init__(self) -> None:
         self.patients: dict[str, object] = {}
+        self.stage = lambda _: nullcontext()
 
     def step(self, _chunks: Sequence[object], _now_ns: int | None = None) -> list[object]:
         return []
