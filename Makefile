@@ -83,7 +83,8 @@ models: $(VENV)/.dev ## make every pack anew from the recordings in DATA=DIR, wh
 
 # Tools that look at the packages, in an environment of their own: they are not shipped.
 SUPPLY := .supply
-.PHONY: lock lint-containers
+SHIPPED := $(SUPPLY)/shipped
+.PHONY: lock lint-containers sbom audit
 
 $(SUPPLY)/.done: deploy/supply-tools.txt
 	@test -x $(SUPPLY)/bin/python || $(PYTHON) -m venv $(SUPPLY)
@@ -95,6 +96,15 @@ lock: $(SUPPLY)/.done ## choose the newest packages that pyproject.toml allows a
 
 lint-containers: $(VENV)/.dev $(SUPPLY)/.done ## hadolint and compose-lint over the files for containers
 	$(BIN)/pytest tests/deploy/test_containers.py
+
+sbom: $(SUPPLY)/.done ## deploy/sbom.json (CycloneDX): what an installation from the lock consists of; OF=VENV and TO=FILE for another one
+	$(if $(OF),,$(SUPPLY)/bin/uv venv --quiet --clear --python $(PYTHON) $(SHIPPED))
+	$(if $(OF),,$(SUPPLY)/bin/uv pip install --quiet --python $(SHIPPED)/bin/python --require-hashes --requirement deploy/requirements.lock)
+	$(SUPPLY)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-format JSON \
+		--output-file $(or $(TO),deploy/sbom.json) $(or $(OF),$(SHIPPED))/bin/python
+
+audit: $(SUPPLY)/.done ## is anything known against what is shipped? says so where no list of vulnerabilities can be reached
+	deploy/audit.sh $(SUPPLY)/bin/pip-audit
 
 clean:
 	rm -rf $(VENV) $(HOME_ASSISTANT) $(NODE) $(SUPPLY) build dist *.egg-info
