@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from agent.ingest.source import Delivery
+from agent.standing import StandingAlarms
 from agent.uplink.messages import StatusMessage
+from agent.uplink.outbox import Outbox
+from agent.uplink.topics import Topics
+from agent.worker import Worker
 from agent.workers import keeper as module
 from agent.workers.keeper import Keeper
+from agent.workers.parent import Nobody
 from agent.workers.shares import Layout
 from agent.workers.talk import Orders
 
@@ -98,3 +106,18 @@ def test_what_was_asked_of_a_worker_arrives_as_it_was() -> None:
     assert Orders.of_line(orders.line()) == orders
     assert orders.line().count(b"\n") == 1
     assert os.linesep not in orders.line().decode().rstrip()
+
+
+def test_whoever_watches_nobody_still_keeps_what_is_said_of_the_agent(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "outbox.sqlite")
+    worker = Worker(Nobody(), outbox, Topics("ward"), wall=True, standing=StandingAlarms(tmp_path / "standing.json"))  # type: ignore[arg-type]
+    worker.recover(lambda *_: ())
+    worker.stand({("ward", "worker_down:1"): "Worker 1 is down"}, time.time_ns())
+    asked = json.dumps({"patient": "nobody", "by": "me", "alert_id": "x"}).encode()
+    command = Delivery((), "cmd/ack", None, asked, 0, lambda: None, "ack")
+    assert worker.tick([command], time.time_ns()) == []
+    ((_, outcome),) = worker.answers()
+    assert not outcome.accepted
+    worker.save_all()
+    assert any(b"worker_down:1" in row.message.payload for row in outbox.pending())
+    outbox.close()
