@@ -172,7 +172,7 @@ def context_of(
 def _from_fhir(content: bytes, file: str, today: date) -> PatientContext:
     try:
         return _from_bundle(json.loads(content), today)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         what = str(error) if isinstance(error, ValueError) else "is no FHIR Bundle"
         raise ConfigError([Fault(file, 1, "", what)]) from None
 

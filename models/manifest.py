@@ -12,6 +12,7 @@ from models.vocabulary import CONTEXT, LABELS, PrepareStep, Task
 
 SCHEMA = 2
 MANIFEST_NAME = "manifest.toml"
+MAX_BYTES = 1 << 20
 
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=80)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -242,7 +243,11 @@ class Manifest(_Table):
 def read_manifest(path: Path) -> Manifest:
     """The checked manifest at `path`; raises PackError naming the file, and every key that is wrong."""
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise PackError(path, f"is larger than {MAX_BYTES >> 20} MB")
+        table = tomllib.loads(content.decode())
     except FileNotFoundError:
         raise PackError(path, "missing") from None
     except OSError as error:
@@ -251,6 +256,8 @@ def read_manifest(path: Path) -> Manifest:
         raise PackError(path, "is not UTF-8 text") from None
     except tomllib.TOMLDecodeError as error:
         raise PackError(path, f"is not valid TOML, perhaps truncated: {error}") from error
+    except RecursionError:
+        raise PackError(path, "nests deeper than a manifest can") from None
     if isinstance(table.get("input"), dict) and isinstance(table["input"].get("band_hz"), list):
         table["input"]["band_hz"] = tuple(table["input"]["band_hz"])  # TOML has no tuples
     try:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +42,11 @@ PACKS = Path(__file__).parent / "packs"
 MAX_FILE_BYTES = 64 << 20
 FORECAST_SCALE_MG_DL = 100.0
 """A forecast that is off by this much counts in a golden run like a probability that is off by one."""
+_UNREADABLE = (
+    *(KeyError, ValueError, TypeError, SyntaxError, OSError, EOFError),
+    *(RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error, tokenize.TokenError),
+)
+"""What numpy and zipfile raise over a golden file that is none, or that somebody has thought up."""
 QUANTIZED: WeightsName = "onnx"
 """The weights that every pack has, and that run where nothing else is chosen."""
 
@@ -216,10 +223,14 @@ def golden(pack: ModelPack) -> tuple[dict[str, Float32], Float32]:
     """Inputs of the golden file, and the logits that the quantized network must give; raises PackError."""
     path = pack.path / pack.manifest.golden.file
     try:
+        with zipfile.ZipFile(io.BytesIO(pack.golden)) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+        if unpacked > MAX_FILE_BYTES:
+            raise PackError(path, f"unpacks to {unpacked} bytes, at most {MAX_FILE_BYTES} are read")
         with np.load(io.BytesIO(pack.golden), allow_pickle=False) as arrays:
             inputs = {name: arrays[name].astype(np.float32) for name in pack.input_shapes}
             logits = arrays["logits"].astype(np.float32)
-    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+    except _UNREADABLE as error:
         raise PackError(
             path, f"is not a golden file with {', '.join(pack.input_shapes)} and logits: {error}"
         ) from error

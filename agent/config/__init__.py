@@ -179,6 +179,8 @@ TABLES = (
     *("home_assistant", "webhook", "web"),
 )
 """What may stand at the top of a config."""
+MAX_BYTES = 8 << 20
+"""Of a config: ten thousand people have room."""
 
 
 def load_config(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
@@ -187,7 +189,11 @@ def load_config(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
     Raises ConfigError with every fault found. The only error: a file that cannot be read is a fault too.
     """
     try:
-        return parse_config(path.read_bytes(), path, environ)
+        with path.open("rb") as file:
+            text = file.read(MAX_BYTES + 1)
+        if len(text) > MAX_BYTES:
+            raise ConfigError([Fault(str(path), 1, "", f"is larger than {MAX_BYTES >> 20} MB: is this a config?")])
+        return parse_config(text, path, environ)
     except (OSError, ValueError) as error:
         if isinstance(error, ConfigError):
             raise
