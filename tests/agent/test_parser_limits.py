@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from agent.alarms.local_time import UTC
 from agent.config import MAX_BYTES, load_config
 from agent.config.faults import ConfigError
+from agent.ingest.wfdb import RecordError, read_header
 from agent.patient_context import read_context
 from agent.uplink.commands import COMMANDS, MAX_COMMAND_BYTES, parse_command
 
@@ -59,6 +60,48 @@ def test_a_config_as_large_as_may_be_is_read(tmp_path: Path) -> None:
     path.write_bytes(b"#" * MAX_BYTES)
     with pytest.raises(ConfigError, match="agent"):
         load_config(path)
+
+
+WORDS = [
+    "r",
+    "r/2",
+    "1",
+    "2",
+    "16",
+    "212",
+    "16+24",
+    "/",
+    "..",
+    "a\0b",
+    "9" * 5000,
+    "-1",
+    "1e999",
+    "200(0)/mV",
+    "#",
+    "x.dat",
+]
+lines = st.lists(st.lists(st.sampled_from(WORDS) | st.text(max_size=4), max_size=9).map(" ".join), max_size=4)
+
+
+@given(content=st.binary(max_size=200) | lines.map("\n".join).map(str.encode))
+@example(content=b"r 1 250 " + b"9" * 400 + b"\nr.dat 16 200(0)/mV")
+@example(content=b"r 1 250 0\n/ 16 200(0)/mV")
+@example(content=b"r 1 250 0\n\0 16 200(0)/mV")
+@example(content=b"r 1 250 0\nx 16+" + b"9" * 5000 + b" 200(0)/mV")
+@settings(max_examples=500)
+def test_any_bytes_are_a_header_of_a_recording_or_a_record_error(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes
+) -> None:
+    path = tmp_path_factory.mktemp("record") / "r.hea"
+    path.write_bytes(content)
+    with contextlib.suppress(RecordError, FileNotFoundError):
+        assert read_header(path).duration_s >= 0
+
+
+def test_a_header_without_end_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "r.hea").symlink_to("/dev/zero")
+    with pytest.raises(RecordError, match="larger than 1 MB"):
+        read_header(tmp_path / "r.hea")
 
 
 @given(born=st.sampled_from(["9" * 30, "0", "1990-02-30", "-5", "1-1-1-1", "", "٣", "1990-" + "9" * 5000]))

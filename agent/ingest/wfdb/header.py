@@ -70,15 +70,22 @@ class Header:
         return self.n_samples / self.rate_hz
 
 
-_FORMAT = re.compile(r"(?P<format>\d+)(?:x(?P<per_frame>\d+))?(?::(?P<skew>\d+))?(?:\+(?P<offset>\d+))?")
-_GAIN = re.compile(r"(?P<gain>[-+.\deE]+)(?:\((?P<baseline>[-+]?\d+)\))?(?:/(?P<unit>\S+))?")
+MAX_BYTES = 1 << 20
+MAX_SIGNALS = 256
+MAX_SAMPLES = 1 << 40
+_FORMAT = re.compile(r"(?P<format>\d+)(?:x(?P<per_frame>\d+))?(?::(?P<skew>\d+))?(?:\+(?P<offset>\d{1,15}))?")
+_GAIN = re.compile(r"(?P<gain>[-+.\deE]+)(?:\((?P<baseline>[-+]?\d{1,10})\))?(?:/(?P<unit>\S+))?")
 
 
 def read_header(path: Path | str) -> Header:
     """The header of a record, named with or without its `.hea`; raises RecordError or OSError."""
     path = Path(path)
     path = path if path.suffix == ".hea" else path.with_name(path.name + ".hea")
-    text = path.read_text(encoding="utf-8", errors="replace")
+    with path.open("rb") as file:
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise RecordError(path, f"the header is larger than {MAX_BYTES >> 20} MB")
+    text = content.decode(errors="replace")
     lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
     comments = tuple(line[1:].strip() for _, line in lines if line.startswith("#"))
     lines = [(number, line) for number, line in lines if not line.startswith("#")]
@@ -108,6 +115,8 @@ def _parse_record_line(path: Path, number: int, line: str) -> tuple[str, int, fl
         raise RecordError(path, f"not a record line (name, signals, rate, samples): {line!r}", number) from None
     if n_signals < 0 or n_samples < 0:
         raise RecordError(path, "a count of signals or samples is negative", number)
+    if n_signals > MAX_SIGNALS or n_samples > MAX_SAMPLES:
+        raise RecordError(path, f"more than {MAX_SIGNALS} signals or {MAX_SAMPLES} samples", number)
     if not (math.isfinite(rate_hz) and rate_hz > 0):
         raise RecordError(path, f"a sampling rate of {rate_hz:g} Hz makes no sense", number)
     return name, n_signals, rate_hz, n_samples
@@ -130,10 +139,13 @@ def _parse_signal_line(path: Path, number: int, line: str) -> SignalHeader:
         adc_zero = int(fields[4]) if len(fields) > 4 else 0
     except ValueError:
         raise RecordError(path, f"gain or ADC zero is not a number: {line!r}", number) from None
+    file = Path(fields[0]).name
+    if file in {"", ".."} or "\0" in file:
+        raise RecordError(path, f"{fields[0]!r} is no name of a file", number)
     if not math.isfinite(gain):
         raise RecordError(path, f"gain {fields[2]!r} is not finite", number)
     return SignalHeader(
-        file=path.with_name(Path(fields[0]).name),
+        file=path.with_name(file),
         format=format_field["format"],
         byte_offset=int(format_field["offset"] or 0),
         gain=gain or DEFAULT_GAIN,
