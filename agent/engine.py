@@ -21,6 +21,7 @@ from agent.leads import judged
 from agent.patient import PatientState, Person
 from agent.pulses import PulseFlow, PulseTrack
 from agent.turns import turns
+from agent.unpickle import unpickle
 from agent.wall_time import WallTime
 from firmware_bridge.chunk import NS_PER_S, Chunk, Gap
 
@@ -185,13 +186,13 @@ class Engine:
         self.patients[patient_id] = self._new_patient(self.patients[patient_id].person)
 
     def restore(self, patient_id: str, blob: bytes) -> bool:
-        """Take a snapshot back, in which only our own private file is trusted.
+        """Take a snapshot back; nothing in it but state is read.
 
         False where it does not fit: another version, another config of this person, another pack.
         """
         here = self.patients[patient_id]
         try:
-            form, version, person, packs, patient = pickle.loads(blob)  # noqa: S301 (from our own state directory)
+            form, version, person, packs, patient = unpickle(blob)
         except Exception:  # whatever a damaged or foreign pickle raises, the answer is the same
             return False
         expected = (SNAPSHOT_FORMAT, __version__, repr(here.person), here.packs)

@@ -26,6 +26,7 @@ from agent.personal_keeping import PersonalKeeping
 from agent.shed import Level, Shed
 from agent.spare import Economy, Spared
 from agent.standing import Standing, StandingAlarms, ended, technical
+from agent.unpickle import unpickle
 from agent.uplink.commands import MAX_COMMAND_BYTES, parse_command
 from agent.uplink.messages import alert_messages
 from agent.uplink.outbox import JournalEntry, Outbox, OutboxFull, Outgoing
@@ -422,9 +423,9 @@ class Worker:
 
 
 def _unpacked(blob: bytes) -> tuple[bytes, bytes]:
-    """The engine's and the history's state of a patient, in which only our own private file is trusted."""
+    """The engine's and the history's state of a patient."""
     try:
-        engine_state, history_state = pickle.loads(blob)  # noqa: S301 (from our own state directory)
+        engine_state, history_state = unpickle(blob)
     except Exception:  # whatever a damaged pickle raises, or another version's is, it does not fit
         return b"", b""
     return engine_state, history_state

@@ -33,6 +33,7 @@ from agent.history.file import (
 from agent.history.personal import PersonalVersions
 from agent.signal.glucose import SAME_S
 from agent.signal.outlook import Glucose, Outlook, PastReading
+from agent.unpickle import unpickle
 from firmware_bridge.chunk import NS_PER_S
 
 log = logging.getLogger(__name__)
@@ -175,9 +176,9 @@ class History:
         return pickle.dumps((_STATE_FORMAT, self._ecg[patient], rows))
 
     def resume(self, patient: str, blob: bytes) -> None:
-        """Go on from `state`, in which only our own private file is trusted; one that does not fit is left."""
+        """Go on from `state`; one that does not fit is left."""
         try:
-            form, ecg, rows = pickle.loads(blob)  # noqa: S301 (from our own state directory)
+            form, ecg, rows = unpickle(blob)
         except Exception:  # whatever a damaged or foreign pickle raises, the answer is the same
             return
         if form != _STATE_FORMAT:

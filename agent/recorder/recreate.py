@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from agent.inference import Models
 from agent.patient import Person
 from agent.recorder.ring import segment_files
 from agent.recorder.segment import Head, Mark, Record, Segment, SegmentError, Tick, read_segment
+from agent.unpickle import unpickle
 from agent.uplink.evidence import rfc3339
 from agent.uplink.messages import canonical_json
 
@@ -121,7 +121,7 @@ def _events(engine: Engine, segment: Segment, alert_id: str) -> dict[tuple[str, 
 
 def _person(head: Head) -> Person | None:
     try:
-        person = pickle.loads(head.person)  # noqa: S301 (from our own state directory)
+        person = unpickle(head.person)
     except Exception:  # whatever another version's pickle raises, it does not fit
         return None
     return person if isinstance(person, Person) else None
