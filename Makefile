@@ -42,6 +42,14 @@ test-soak: $(VENV)/.dev mosquitto ## a day of a small ward, in half an hour: not
 test-malformed: $(VENV)/.dev ## 100,000 notifications that are none, all of them counted
 	VAGUS_MALFORMED=100000 $(BIN)/pytest tests/peers/test_ble_malformed.py --timeout 3600
 
+.PHONY: test-install test-arm64
+
+test-install: $(VENV)/.dev ## the real bundle in a fresh Debian: install, start, upgrade, roll back, remove; takes root and debootstrap
+	VAGUS_INSTALL=$(shell uname -m) $(BIN)/pytest tests/deploy/test_bundle.py --timeout 3600
+
+test-arm64: $(VENV)/.dev ## the same for 64-bit Arm; takes qemu-user 10 or newer, registered with binfmt
+	VAGUS_INSTALL=aarch64 $(BIN)/pytest tests/deploy/test_bundle.py --timeout 7200
+
 FRAMES ?= 1000000
 
 test-frame: $(VENV)/.dev ## the C header against the Python codec, over a million random and damaged frames; needs gcc
