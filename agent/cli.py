@@ -199,6 +199,8 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 (one line an option)
     doctor = commands.add_parser("doctor", help="what works on this machine, what does not, and how to mend it")
     doctor.add_argument("--config", type=Path)
     doctor.add_argument("--json", action="store_true")
+    doctor.add_argument("--bundle", type=Path, metavar="OUT.tar.gz", help="for whoever helps: all this, about nobody")
+    doctor.add_argument("--log", type=Path, metavar="FILE", help="bundle: the log, where the journal does not have it")
     doctor.set_defaults(call=_doctor)
 
     backup = commands.add_parser("backup", help="a device's identity and all it keeps, as one file for a replacement")

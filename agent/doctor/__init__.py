@@ -13,7 +13,6 @@ import platform
 import shutil
 import socket
 import sqlite3
-import stat
 import sys
 import tempfile
 import time
@@ -24,6 +23,7 @@ from pathlib import Path
 from agent.broker import find_mosquitto
 from agent.config import BleConfig, Config, ConfigError, MqttConfig, NightscoutConfig, default_state_dir, load_config
 from agent.doctor.check import Check
+from agent.doctor.installed import installed_checks
 from agent.machine import clock_is_synchronised, cpu_temperature_c, model_name, throttling
 
 _FREE_BYTES_NEEDED = 64 << 20
@@ -60,14 +60,18 @@ def run_checks(config_path: Path | None = None, root: Path = Path("/")) -> list[
     checks.append(_guarded("local broker", _local_broker))
     checks += _guarded_all("bluetooth", lambda: _bluetooth(root, config))
     checks.append(_guarded("temperature", lambda: _temperature(root)))
-    return checks
+    return checks + _guarded_all("installation", lambda: installed_checks(config_path, config, state_dir, root))
 
 
 def doctor_command(args: argparse.Namespace) -> int:
-    """`vagus doctor [CONFIG] [--json]`: 0 when nothing stands in the way, else 1."""
+    """`vagus doctor [--config CONFIG] [--json] [--bundle OUT]`: 0 when nothing stands in the way, else 1."""
     logging.getLogger("agent").addHandler(logging.NullHandler())  # what went wrong is in the findings
     checks = run_checks(Path(args.config) if args.config else None)
     failed = any(check.ok is False for check in checks)
+    if args.bundle:
+        from agent.doctor.bundle import bundle_command  # noqa: PLC0415 - it makes Checks
+
+        return bundle_command(args, checks)
     if args.json:
         sys.stdout.write(json.dumps({"ok": not failed, "checks": [asdict(check) for check in checks]}) + "\n")
     else:
@@ -106,18 +110,7 @@ def _config(path: Path | None) -> tuple[Config | None, list[Check]]:
         config = load_config(path)
     except ConfigError as error:
         return None, [Check("config", False, str(fault), "see docs/config.md") for fault in error.faults]
-    return config, [Check("config", True, f"{path}: {len(config.patients)} patient(s)"), *_secrets(config)]
-
-
-def _secrets(config: Config) -> list[Check]:
-    """A note where others on this machine may read a secret."""
-    hook_file = config.webhook.secret_file if config.webhook is not None else None
-    secrets = [file for file in (config.mqtt.password_file, config.mqtt.key_file, hook_file) if file is not None]
-    return [
-        Check("secrets", None, f"{file} can be read by everybody here", f"chmod 600 {file}")
-        for file in secrets
-        if file.stat().st_mode & stat.S_IROTH
-    ]
+    return config, [Check("config", True, f"{path}: {len(config.patients)} patient(s)")]
 
 
 def _sites(config: Config) -> list[Check]:

@@ -156,14 +156,14 @@ def test_the_doctor_leaves_nothing_behind(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [config]
 
 
-def test_a_secret_that_others_can_read_is_noted(tmp_path: Path) -> None:
+def test_a_secret_that_others_can_read_is_a_fault(tmp_path: Path) -> None:
     config = written(tmp_path, unused_port(), 'username = "u"\npassword_file = "secret"')
     (tmp_path / "secret").write_text("hunter2")
     (tmp_path / "secret").chmod(0o644)
 
     checks = run_checks(config, tmp_path)
 
-    assert found(checks, "secrets").ok is None
+    assert found(checks, "secrets").ok is False
     assert "chmod 600" in found(checks, "secrets").remedy
     assert "hunter2" not in repr(checks)
 
@@ -224,7 +224,7 @@ def test_a_broker_that_refuses_the_password_says_so(tmp_path: Path) -> None:
 def test_the_command_answers_in_json_and_by_its_exit_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = written(tmp_path, unused_port())
 
-    status = doctor_command(argparse.Namespace(config=str(config), json=True))
+    status = doctor_command(argparse.Namespace(config=str(config), json=True, bundle=None))
 
     answer = json.loads(capsys.readouterr().out)
     assert status == 1
@@ -233,7 +233,7 @@ def test_the_command_answers_in_json_and_by_its_exit_status(tmp_path: Path, caps
 
 
 def test_the_command_prints_a_table_for_people(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    doctor_command(argparse.Namespace(config=str(written(tmp_path, unused_port())), json=False))
+    doctor_command(argparse.Namespace(config=str(written(tmp_path, unused_port())), json=False, bundle=None))
 
     printed = capsys.readouterr().out
     assert "FAILED" in printed
