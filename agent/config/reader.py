@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 import tomllib
@@ -17,6 +18,8 @@ from agent.config.lines import key_lines, line_of
 from agent.config.schema import Table
 
 _MAX_PASSWORD_BYTES = 4096
+HANDED_OVER = Path("/run/credentials/vagus.service")
+"""Where systemd puts the service's LoadCredential= files."""
 
 T = TypeVar("T", bound=Table)
 
@@ -58,6 +61,19 @@ def read_password(file: Path) -> str:
     if not password:
         raise ValueError("has an empty first line")
     return password
+
+
+def file_named(written: str, folder: Path) -> Path:
+    """The file that a config in `folder` names; raises RuntimeError for the home of nobody.
+
+    What the service manager hands over is only there while the service runs: to whoever looks at a unit that is
+    stopped, or makes a backup of it, it is the file that would be handed over.
+    """
+    file = folder / Path(written).expanduser()
+    kept = folder / "credentials" / file.name
+    if file.parent == HANDED_OVER and not os.path.exists(file) and os.path.exists(kept):  # noqa: PTH110 - never raises
+        return kept
+    return file
 
 
 class TableReader:
@@ -116,7 +132,7 @@ class TableReader:
     def path(self, written: str, path: KeyPath) -> Path | None:
         """`written` with ~ expanded, relative to the config's folder."""
         try:
-            return self._folder / Path(written).expanduser()
+            return file_named(written, self._folder)
         except RuntimeError:
             self.fault(path, f"cannot tell whose home folder {shown(written)} is in", "write the path from /")
             return None

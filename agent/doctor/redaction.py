@@ -14,6 +14,7 @@ from urllib.parse import quote, urlsplit
 
 from agent.alarms.alert import Phase, Priority
 from agent.config.limit_schema import LIMITS
+from agent.config.reader import file_named
 from agent.config.schema import (
     AgentTable,
     AlarmsTable,
@@ -170,8 +171,9 @@ class Redaction:
         if value in _WORDS.get(key, ()) or (key in _PUBLIC_WHERE and value in _ALL_WORDS):
             return value
         if key.endswith("_file"):
-            for secret in _contents(folder / value):
-                self.hide(secret, "secret")
+            with suppress(RuntimeError):
+                for secret in _contents(file_named(value, folder)):
+                    self.hide(secret, "secret")
             return self.hide(value, "path")
         if key == "url":
             self._url(value)

@@ -125,6 +125,18 @@ def test_a_named_file_outside_is_refused_with_what_to_do(device: Path, tmp_path:
         backup(device / "vagus.toml", load_config(device / "vagus.toml"), tmp_path / "a.tar")
 
 
+def test_a_password_that_the_service_manager_hands_over_moves_too(device: Path, tmp_path: Path) -> None:
+    (device / "secrets").rename(device / "credentials")
+    config = device / "vagus.toml"
+    handed_over = "/run/credentials/vagus.service/password"
+    config.write_text(config.read_text().replace("secrets/password", handed_over))
+    assert main(["backup", str(config), str(tmp_path / "a.tar")]) == 0
+    here = tmp_path / "here"
+    assert main(["restore", str(tmp_path / "a.tar"), "--config", str(here), "--state", str(here / "state")]) == 0
+    assert (here / "credentials" / "password").read_text() == "open sesame\n"
+    assert load_config(here / "vagus.toml").mqtt.password == (here / "credentials" / "password").read_text().strip()
+
+
 Change = Callable[[tarfile.TarInfo, bytes], tuple[tarfile.TarInfo, bytes]]
 Folders = pytest.TempPathFactory
 
