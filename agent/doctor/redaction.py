@@ -57,6 +57,7 @@ _PATTERNS = (
     (re.compile(r"\b(?:[0-9a-f]{2}[:_-]){5}[0-9a-f]{2}\b", re.IGNORECASE), "[device]"),
     (re.compile(r"\b\d{1,3}(?:\.\d{1,3}){3}\b"), "[host]"),
     (re.compile(r"(?<![\w:])(?:[0-9a-f]{0,4}:){3,7}[0-9a-f]{1,4}(?![\w:])", re.IGNORECASE), "[host]"),
+    (re.compile(r"(?<![\w:])[0-9a-f:]*::[0-9a-f:]*(?![\w:])", re.IGNORECASE), "[host]"),
     (re.compile(r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+\b"), "[mail]"),
     (re.compile(r"(?<![\w+=-])(?=\S*\d)[A-Za-z0-9+=_-]{32,}"), "[token]"),
     (re.compile(r"-?\d+(?:\.\d+)?\s*(?:mg/d[lL]|mmol/[lL]|bpm|mV|uV|/min)", re.IGNORECASE), "[value]"),

@@ -119,12 +119,13 @@ def test_what_comes_from_a_device_or_a_person_is_not_in_the_log() -> None:
     said = Redaction().log(
         "device 'unknown-9': glucose 'fifty' is no number\n"
         "command ack: acknowledged by Sister Agnes\n"
-        "got [1.25, 1.5, -0.25, 3e-5] from 192.168.7.9 and fe80:0:0:1::7\n"
+        "got [1.25, 1.5, -0.25, 3e-5] from 192.168.7.9 and fe80:0:0:1::7, 2001:db8::5, 10:20:30\n"
         "-----BEGIN PRIVATE KEY-----\nMIIabc\n-----END PRIVATE KEY-----\n"
         'File "agent/engine.py", line 7\n'
     )
-    for one in ("unknown-9", "fifty", "Agnes", "1.25", "192.168", "fe80", "MIIabc"):
+    for one in ("unknown-9", "fifty", "Agnes", "1.25", "192.168", "fe80", "db8", "MIIabc"):
         assert one not in said
+    assert "10:20:30" in said
     assert 'File "agent/engine.py", line 7' in said
 
 
