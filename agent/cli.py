@@ -188,6 +188,30 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 (one line an option)
     subscribe.add_argument("--json", action="store_true")
     subscribe.set_defaults(call=_subscribe)
 
+    fleet = commands.add_parser("fleet", help="how all agents of a site are, worst first; a new version, ring by ring")
+    fleet.add_argument("action", nargs="?", choices=("list", "roll-out", "sign"), default="list")
+    fleet.add_argument("order", nargs="?", type=Path, metavar="ORDER", help="the file with a signed order")
+    fleet.add_argument("--host", default="localhost")
+    fleet.add_argument("--port", type=int, help="default 1883, or 8883 with TLS")
+    fleet.add_argument("--username")
+    fleet.add_argument("--password-file", type=Path)
+    fleet.add_argument("--ca-file", type=Path, help="speak TLS and trust this authority")
+    fleet.add_argument("--cert-file", type=Path, help="the certificate that says who you are")
+    fleet.add_argument("--key-file", type=Path, help="and its key")
+    fleet.add_argument("--silent", action="store_true", help="list: only silent and stale ones")
+    fleet.add_argument("--version", dest="of_version", metavar="V", help="list: only with it; sign: that of the bundle")
+    fleet.add_argument("--json", action="store_true")
+    fleet.add_argument("--rings", metavar="A,B", help="roll-out: in this order; sign: only for these (default: any)")
+    fleet.add_argument("--wait", action="store_true", help="roll-out: see to it, ring by ring, and take it back if bad")
+    fleet.add_argument("--patience", type=_positive, default=1800.0, metavar="S", help="for a ring to have it (1800)")
+    fleet.add_argument("--soak", type=_positive, default=600.0, metavar="S", help="for a ring to stay well (600)")
+    fleet.add_argument("--key", type=Path, metavar="PEM", help="sign: the private key, Ed25519")
+    fleet.add_argument("--bundle", type=Path, metavar="FILE", help="sign: the bundle")
+    fleet.add_argument("--url", help="sign: where agents find the bundle (default: the path given)")
+    fleet.add_argument("--sequence", type=int, metavar="N", help="sign: above that of any order before, by 2 or more")
+    fleet.add_argument("--days", type=_positive, default=7.0, metavar="N", help="sign: when it expires (7)")
+    fleet.set_defaults(call=_fleet)
+
     packs = commands.add_parser("packs", help="list the model packs, verify them on this machine, or install one")
     packs.add_argument("action", choices=("list", "verify", "install"))
     packs.add_argument("pack", nargs="?", type=Path, metavar="PACK", help="to install: a pack's folder or zip file")
@@ -334,6 +358,12 @@ def _subscribe(args: argparse.Namespace) -> int:
     from agent.subscribe import subscribe_command
 
     return subscribe_command(args)
+
+
+def _fleet(args: argparse.Namespace) -> int:
+    from agent.fleet.command import fleet_command
+
+    return fleet_command(args)
 
 
 def _packs(args: argparse.Namespace) -> int:

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from typing import Final, Literal
@@ -21,6 +21,7 @@ from agent.ingest.inbox import Inbox
 from agent.ingest.mqtt import MqttSource
 from agent.ingest.nightscout import NightscoutSource
 from agent.live_models import PackState
+from agent.machine import disk_free_mb
 from agent.mqtt import ConnectionStatus, MqttConnection, MqttError, PublishResult
 from agent.patient import PatientState
 from agent.power import Heat, Power
@@ -35,6 +36,7 @@ from agent.uplink.messages import (
     PowerHealth,
     StatusMessage,
     StreamHealth,
+    UpdateHealth,
     offline_payload,
     status_message,
     vital_message,
@@ -98,6 +100,9 @@ class Health:
         self._inbox = inbox
         self._economy, self._power = economy or Economy(), power
         self._started_ns = time.time_ns()
+        self._every_s: float | None = None
+        self.update: Callable[[], UpdateHealth] | None = None
+        """Where the agent stands with roll-outs, if it takes part in them."""
         self._under_way = 0
         self._last_vital: dict[tuple[str, str], str] = {}
         self._glucose_shown_ns: dict[str, int] = {}
@@ -118,7 +123,7 @@ class Health:
     async def run(self, every_s: float) -> None:
         """Publish status and vital signs until cancelled."""
         loop = asyncio.get_running_loop()
-        due_s = loop.time()
+        due_s, self._every_s = loop.time(), every_s
         while True:
             news = self._changed.is_set()
             self._changed.clear()
@@ -331,6 +336,10 @@ class Health:
             packs=[_pack_health(pack) for pack in self._packs],
             power=_power_health(self._power, self._economy),
             counters=counters,
+            every_s=self._every_s and self._every_s * self._economy.pace,
+            disk_free_mb=disk_free_mb(self._worker.outbox.path.parent),
+            last_alert_at=rfc3339(self._worker.last_alert_ns) if self._worker.last_alert_ns else None,
+            update=self.update() if self.update is not None else None,
         )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 from pathlib import Path
 
 _TIME_ERROR = 5
@@ -44,6 +45,14 @@ def clock_is_synchronised(root: Path = Path("/")) -> bool | None:
         return None
     state = adjtimex(ctypes.create_string_buffer(_TIMEX_BYTES))  # all zero: asks, changes nothing
     return None if state < 0 else state != _TIME_ERROR
+
+
+def disk_free_mb(folder: Path) -> int | None:
+    """What is free where `folder` is; None where the disk does not say."""
+    try:
+        return shutil.disk_usage(folder).free >> 20
+    except OSError:
+        return None
 
 
 def bluetooth_adapters(root: Path = Path("/")) -> list[str]:

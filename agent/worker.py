@@ -98,6 +98,8 @@ class Worker:
         self._unsaved: list[Outgoing] = []
         self._disk_full_since_ns: int | None = None
         self.ticks = 0
+        self.last_alert_ns: int | None = None
+        """When somebody was last told something, since the start."""
         self.shed, self.level = Shed(), Level.NOTHING
         self.unheard: Collection[str] = ()
         """Patients whose data is not stepped over for want of time."""
@@ -224,6 +226,8 @@ class Worker:
                 if not events:
                     self.recorder.begin_due()
             self._look_back(events, journal)
+        if events and now_ns is not None:
+            self.last_alert_ns = now_ns
         self.ticks += 1
         return events
 

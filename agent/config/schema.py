@@ -34,6 +34,8 @@ def _slug(value: str) -> str:
 def _agent_slug(value: str) -> str:
     if value == "in":
         raise ValueError('"in" is the topic level sensors write to, so no agent can be called so')
+    if value == "fleet":
+        raise ValueError('"fleet" is the topic level of roll-outs, so no agent can be called so')
     return _slug(value)
 
 

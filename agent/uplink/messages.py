@@ -178,6 +178,15 @@ class WorkerHealth(Model):
     numbers: dict[str, float] = Field(default_factory=dict, description="what it measured of itself")
 
 
+class UpdateHealth(Model):
+    """Where the agent stands with the roll-out orders of its ring."""
+
+    ring: str = ""
+    version: str = Field(default="", description="that of the newest order; none where there was none")
+    state: Literal["waiting", "installing", "done", "failed", "rolling_back", "rolled_back"] = "waiting"
+    detail: str = Field(default="", description="in plain words, such as why the newest order was refused")
+
+
 class StatusMessage(Model):
     """Retained: what the agent is doing; the last will is one with `state` "offline"."""
 
@@ -195,6 +204,10 @@ class StatusMessage(Model):
     packs: list[PackHealth] = Field(default_factory=list)
     power: PowerHealth | None = Field(default=None, description="none where the config turns it off, or in a replay")
     counters: dict[str, int] = Field(default_factory=dict)
+    every_s: float | None = Field(default=None, description="seconds to the next status, at most, if all is well")
+    disk_free_mb: int | None = Field(default=None, description="where state is kept")
+    last_alert_at: str | None = Field(default=None, description="of the newest alert since the start")
+    update: UpdateHealth | None = Field(default=None, description="none where the config gives the agent no ring")
     workers: list[WorkerHealth] = Field(default_factory=list, description="of an agent in several processes")
     note: Literal["research software, not a medical device"] = RESEARCH_NOTE
 

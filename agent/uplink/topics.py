@@ -29,6 +29,11 @@ def parse_input_topic(topic: str) -> tuple[str, str] | None:
             return None
 
 
+def order_topic(ring: str) -> str:
+    """Where the roll-out orders of a ring stand, retained; no agent is called "fleet"."""
+    return f"{ROOT}/fleet/{level(ring)}/update"
+
+
 @dataclass(frozen=True, slots=True)
 class Topics:
     """The topics of one agent."""

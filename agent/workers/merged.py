@@ -45,6 +45,8 @@ def merged_status(own: StatusMessage, parts: Sequence[Part]) -> StatusMessage:
             "packs": first.packs,
             "power": first.power,
             "counters": dict(counters),
+            "disk_free_mb": min((one.disk_free_mb for one in said if one.disk_free_mb is not None), default=None),
+            "last_alert_at": max((one.last_alert_at for one in said if one.last_alert_at), default=None),
             "workers": [part.worker for part in parts],
         }
     )

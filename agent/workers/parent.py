@@ -264,6 +264,7 @@ class WorkersParent:
                 for subject, target, by, until_ns in (attendance.pauses() if attendance is not None else ())
             ],
             counters={"outbox_rows": depth.rows, "outbox_bytes": depth.payload_bytes},
+            every_s=STATUS_S,
         )
 
     async def _publish(self, uplink: MqttConnection, payload: bytes) -> None:
