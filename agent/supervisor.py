@@ -31,6 +31,7 @@ from agent.config import (
 )
 from agent.device_alarms import DeviceAlarms
 from agent.engine import Engine
+from agent.fleet.configured import listener_for
 from agent.health import Health
 from agent.history import History
 from agent.history.file import FILE_NAME
@@ -219,9 +220,10 @@ class Supervisor:
                 endpoints = self._web.open(health.facts, self._thread, self._progress, health.reasons)
                 stack.callback(endpoints.stop)
             home = self._discovery(share.everybody) if share.everybody is not None else None
-            for connection in (uplink, ingest, home.connection if home else None):
-                if connection is not None:
-                    await stack.enter_async_context(connection)
+            updates = None if self._parent else listener_for(self._config, health.changed)
+            health.update = updates.health if updates is not None else None
+            for connection in (uplink, ingest, *(one.connection for one in (home, updates) if one is not None)):
+                await stack.enter_async_context(connection)
             async with asyncio.TaskGroup() as tasks:
                 publishing = tasks.create_task(publisher.run(), name="publisher")
                 feeding = [
@@ -234,6 +236,7 @@ class Supervisor:
                         name="service manager",
                     ),
                     *([tasks.create_task(home.run(), name="home assistant")] if home else []),
+                    *([tasks.create_task(updates.run(), name="updates")] if updates else []),
                     *([tasks.create_task(self._webhook.run(), name="webhook")] if self._webhook else []),
                     *([tasks.create_task(self._power.run(health.changed), name="power")] if self._power else []),
                 ]

@@ -35,6 +35,7 @@ from agent.config.schema import (
 )
 from agent.config.serial import SerialConfig
 from agent.config.sources import MqttSource, NightscoutConfig, SourceConfig, SourceReader, WfdbSource
+from agent.config.update import UpdateConfig, read_update
 from agent.config.uplink import HomeAssistantConfig, WebhookConfig, read_home_assistant, read_webhook
 from agent.config.web import WebConfig, read_web
 from agent.time_zone import TimeZoneError, known_zones, local_time
@@ -59,6 +60,7 @@ __all__ = [
     "PowerConfig",
     "RecorderConfig",
     "SerialConfig",
+    "UpdateConfig",
     "WebhookConfig",
     "WfdbSource",
     "check_command",
@@ -172,11 +174,12 @@ class Config:
     web: WebConfig | None = None
     recorder: RecorderConfig = field(default_factory=RecorderConfig)
     power: PowerConfig = field(default_factory=PowerConfig)
+    update: UpdateConfig | None = None
 
 
 TABLES = (
     *("agent", "mqtt", "patient", "alarms", "outbox", "history", "recorder", "power"),
-    *("home_assistant", "webhook", "web"),
+    *("home_assistant", "webhook", "web", "update"),
 )
 """What may stand at the top of a config."""
 MAX_BYTES = 8 << 20
@@ -275,13 +278,14 @@ class _Reader:
         if "webhook" in data:
             webhook = read_webhook(self._read, data["webhook"])
         web = read_web(self._read, data["web"]) if "web" in data else None
+        update = read_update(self._read, data["update"]) if "update" in data else None
         recorder, power = self._recorder(data), self._power(data)
         if self._read.faults or not (agent and mqtt and alarms and outbox and history):
             raise ConfigError(self._read.faults)
         kept = HistoryConfig(history.days, history.max_mb)
         manners = _manners(alarms)
         room = OutboxConfig(outbox.max_mb)
-        return Config(agent, mqtt, patients, room, kept, home_assistant, manners, webhook, web, recorder, power)
+        return Config(agent, mqtt, patients, room, kept, home_assistant, manners, webhook, web, recorder, power, update)
 
     def _recorder(self, data: dict[str, Any]) -> RecorderConfig:
         table = self._read.table(RecorderTable, data.get("recorder", {}), ("recorder",))

@@ -22,6 +22,7 @@ from agent.config.schema import (
     Table,
 )
 from agent.config.source_schema import SOURCES
+from agent.config.update import UpdateTable
 from agent.config.uplink import HomeAssistantTable, WebhookTable
 from agent.config.web import WebTable
 from agent.patient_context import ContextTable
@@ -37,7 +38,7 @@ Whole examples: [one person](../examples/one-person.toml), [a ward](../examples/
 
 This page is written by `python -m agent.config.page`; change the descriptions in `agent/config/schema.py`,
 `agent/config/source_schema.py`, `agent/config/limit_schema.py`, `agent/config/uplink.py`, `agent/config/web.py`,
-`agent/patient_context.py`.
+`agent/config/update.py`, `agent/patient_context.py`.
 """
 
 _SIMPLE = {datetime: "date and time", str: "text", int: "whole number", float: "number", bool: "true or false"}
@@ -58,6 +59,7 @@ def config_page() -> str:
         "[home_assistant]": HomeAssistantTable,
         "[webhook]": WebhookTable,
         "[web]": WebTable,
+        "[update]": UpdateTable,
         "context_file": ContextTable,
     }
     parts += [_section(name, table) for name, table in rest.items()]

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, cast
 from agent import __version__, audit, heap
 from agent.audit import Audit
 from agent.config import Config
+from agent.fleet.configured import listener_for
 from agent.history import History
 from agent.history.file import FILE_NAME
 from agent.ingest.mqtt import MqttSource
@@ -94,6 +95,7 @@ class WorkersParent:
         self._connections = 0
         self._progress, self._manager = Progress(), ServiceManager(os.environ)
         self._started_ns = time.time_ns()
+        self._updates = listener_for(config, self._changed.set)
 
     def stop(self) -> None:
         """End `run`: the workers stop in good order, subscribers are told."""
@@ -113,6 +115,8 @@ class WorkersParent:
             for connection in (uplink, asked):
                 connection.add_listener(self._connection_changed)
                 await stack.enter_async_context(connection)
+            if self._updates is not None:
+                await stack.enter_async_context(self._updates.connection)
             async with asyncio.TaskGroup() as tasks:
                 keeping = [tasks.create_task(keeper.run(), name=f"keeper {keeper.number}") for keeper in self.keepers]
                 publishing = tasks.create_task(publisher.run(), name="publisher")
@@ -122,6 +126,7 @@ class WorkersParent:
                     tasks.create_task(source.run(self._queue.put), name="commands"),
                     tasks.create_task(self._manager.run(self._progress, self._in_words), name="service manager"),
                     *([tasks.create_task(self._webhook.run(), name="webhook")] if self._webhook else []),
+                    *([tasks.create_task(self._updates.run(), name="updates")] if self._updates else []),
                 ]
                 await self._stopping.wait()
                 log.info("stopping %d workers", len(self.keepers))
@@ -265,6 +270,7 @@ class WorkersParent:
             ],
             counters={"outbox_rows": depth.rows, "outbox_bytes": depth.payload_bytes},
             every_s=STATUS_S,
+            update=self._updates.health() if self._updates is not None else None,
         )
 
     async def _publish(self, uplink: MqttConnection, payload: bytes) -> None:
