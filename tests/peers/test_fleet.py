@@ -29,7 +29,7 @@ from agent.uplink.topics import Topics, order_topic
 pytestmark = pytest.mark.broker
 Run = Callable[[Coroutine[Any, Any, None]], None]
 
-AGENTS = int(os.environ.get("VAGUS_FLEET_AGENTS", "40"))
+AGENTS = int(os.environ.get("VAGUS_FLEET_AGENTS", "200"))
 KEY = Ed25519PrivateKey.generate()
 OLD, NEW = "0.2.0", "0.3.0"
 PATIENT = Times(patience_s=100.0, soak_s=0.2)
