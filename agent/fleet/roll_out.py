@@ -52,8 +52,9 @@ class Ring:
 
     @property
     def limit(self) -> int:
-        """So many may fail."""
-        return max(1, math.floor(LIMIT_SHARE * len(self.before)))
+        """So many may fail: fewer than half in any case, so that a lone canary counts."""
+        agents = len(self.before)
+        return max(0, min(max(1, math.floor(LIMIT_SHARE * agents)), (agents - 1) // 2))
 
     def failures(self, version: str, statuses: Mapping[str, StatusMessage]) -> dict[str, str]:
         """Who has failed so far, and why."""
@@ -109,7 +110,14 @@ class RollOut:
         file.roll_back.read()
 
     async def run(self, rings: Sequence[str]) -> bool:
-        """Whether all rings have it. Raises MqttError where the broker does not take the orders."""
+        """Whether all rings have it.
+
+        Raises ValueError, with nothing done, for a ring that nobody is in, and MqttError where the broker does not
+        take the orders.
+        """
+        for name in rings:
+            if not Ring.of(name, self._watcher.statuses).before:
+                raise ValueError(f"nobody who is there is in the ring {name!r}")
         touched: list[Ring] = []
         for name in rings:
             ring = Ring.of(name, self._watcher.statuses)

@@ -164,6 +164,23 @@ def test_a_bad_ring_is_taken_back_and_the_rest_never_hears_of_it(run: Run, tmp_p
     run(scenario())
 
 
+def test_a_lone_canary_that_fails_is_enough_and_a_ring_of_nobody_is_a_slip(run: Run, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with (
+            LocalBroker(kind="mosquitto") as broker,
+            house(broker.port, tmp_path, {"a": "canary", "b": "ward"}, {"a"}) as agents,
+            technician(broker.port, 2) as (connection, watcher),
+        ):
+            roll_out = RollOut(connection, watcher, sign_both(ORDER, KEY), PATIENT, lambda _: None)
+            with pytest.raises(ValueError, match="nobody who is there is in the ring 'wards'"):
+                await roll_out.run(["canary", "wards"])
+            assert agents["a"].state() == "waiting"
+            assert not await roll_out.run(["canary", "ward"])
+            assert agents["b"].machine.asked == []
+
+    run(scenario())
+
+
 def test_one_that_fails_does_not_stop_the_others(run: Run, tmp_path: Path) -> None:
     async def scenario() -> None:
         async with (
