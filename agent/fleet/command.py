@@ -34,6 +34,8 @@ QUIET_S = 1.0
 CONNECT_S = 15.0
 SETTLE_S = 20.0
 _DAY_S = 86_400
+NARROWEST = 160
+"""Columns: on a smaller screen, or in a file, lines are long rather than cut."""
 
 
 def fleet_command(args: argparse.Namespace) -> int:
@@ -108,6 +110,7 @@ def _show(args: argparse.Namespace, watcher: Watcher) -> None:
         )
         return
     console = Console(highlight=False, soft_wrap=True)
+    console.width = max(console.width, NARROWEST)
     console.print(summary(shown), style="bold")
     if shown:
         console.print(table(shown))

@@ -19,7 +19,7 @@ class Watcher:
 
     def __init__(self, connection: MqttConnection) -> None:
         self._connection = connection
-        self._news = asyncio.Event()
+        self._news, self._agreed = asyncio.Event(), asyncio.Event()
         self.statuses: dict[str, StatusMessage] = {}
         """Agent → what it said last; a last will keeps the version, the ring and so on that were said before it."""
         self.last_at: dict[str, str] = {}
@@ -32,19 +32,25 @@ class Watcher:
         self._news.clear()
 
     async def run(self) -> None:
-        """Hear until cancelled. Raises SubscribeRefused."""
+        """Hear until cancelled. A refusal shows in the connection's status."""
         hearing = self._connection.messages()
         await self._connection.wait_connected()
         asked = asyncio.ensure_future(self._connection.subscribe(STATUS_FILTER, qos=1))
-        asked.add_done_callback(lambda _: self._news.set())
+        asked.add_done_callback(self._answered)
         async for message in hearing:
             self.hear(message.topic.split("/")[2], message.payload)
             self._connection.ack(message)
 
+    def _answered(self, asked: asyncio.Future[None]) -> None:
+        if not asked.cancelled():
+            asked.exception()  # the connection's status says it
+        self._agreed.set()
+
     async def settled(self, quiet_s: float, most_s: float) -> None:
-        """Returns when for `quiet_s` nothing more has come, or after `most_s`."""
+        """Returns when the broker has agreed and for `quiet_s` nothing more has come, or after `most_s`."""
         with suppress(TimeoutError):
             async with asyncio.timeout(most_s):
+                await self._agreed.wait()
                 while True:
                     try:
                         async with asyncio.timeout(quiet_s):

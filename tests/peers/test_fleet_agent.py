@@ -127,6 +127,17 @@ def test_an_order_reaches_the_program_and_its_failure_the_technician(run: Run, f
     run(scenario())
 
 
+def test_a_broker_without_agents_and_files_that_are_not_there_are_told(run: Run, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with LocalBroker(kind="mosquitto") as broker:
+            code, said = await vagus("fleet", "--host", "127.0.0.1", "--port", broker.port)
+            assert (code, said.startswith("no agents")) == (0, True)
+        code, said = await vagus("fleet", "--host", "127.0.0.1", "--port", 1, "--ca-file", tmp_path / "none.pem")
+        assert (code, said.startswith("vagus fleet: ")) == (2, True)
+
+    run(scenario())
+
+
 def test_a_key_that_is_none_is_a_fault_of_the_config(folder: Path) -> None:
     load_config(folder / "agent.toml")
     (folder / "key.pub").write_text("no key")
