@@ -159,7 +159,7 @@ def test_a_day_of_a_ward(tmp_path: Path) -> None:
                     under_way.append(sent)
                     if len(under_way) >= UNDER_WAY:
                         await under_way.popleft()
-                    if (chunk.t0_ns - EPOCH_NS) / NS_PER_S >= due[0] - 1:
+                    if due and (chunk.t0_ns - EPOCH_NS) / NS_PER_S >= due[0] - 1:
                         due.popleft()
                         looked.append((rss_mb(agent.pid), descriptors(agent.pid)))
                 await asyncio.gather(*under_way)
