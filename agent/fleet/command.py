@@ -45,7 +45,7 @@ def fleet_command(args: argparse.Namespace) -> int:
             return _sign(args)
         return asyncio.run(_ask(args))
     except ImportError:
-        sys.stderr.write("vagus fleet: orders need the package cryptography: pip install cryptography\n")
+        sys.stderr.write("vagus fleet: orders need the package cryptography: pip install 'vagus[update]'\n")
         return 2
     except (SubscribeRefused, MqttError, TimeoutError) as error:
         words = f"no broker answers at {args.host}" if isinstance(error, TimeoutError) else str(error)
