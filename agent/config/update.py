@@ -56,7 +56,7 @@ def read_update(read: TableReader, raw: object) -> UpdateConfig | None:
         except (KeyFileError, OSError) as error:
             read.fault(("update", "key_files"), f"{file} {error}")
         except ImportError:
-            read.fault(("update",), "needs the package cryptography", "pip install cryptography")
+            read.fault(("update",), "needs the package cryptography", "pip install 'vagus[update]'")
     if program is None or len(read.faults) > noted:
         return None
     return UpdateConfig(table.ring, tuple(file for file in files if file is not None), program, table.jitter_s)
