@@ -1,0 +1,1 @@
+"""Signed bundles, and two versions side by side."""
