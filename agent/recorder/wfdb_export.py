@@ -178,7 +178,7 @@ def _counts(samples: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int64], fl
     largest = float(np.abs(values).max(initial=0.0))
     best: tuple[npt.NDArray[np.int64], float, float] | None = None
     finest = MOST / largest if largest else 1000.0
-    for gain in (*_shown_gains(values), *_GAINS, float(f"{finest * 0.999:.3g}") if finest < 1e9 else 1e9):
+    for gain in (*_shown_gains(values), *_GAINS, float(f"{finest * 0.994:.3g}") if finest < 1e9 else 1e9):
         if largest * gain > MOST:
             continue
         counts = np.rint(values * gain).astype(np.int64)

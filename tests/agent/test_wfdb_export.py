@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import wfdb
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from agent.ingest.glucose_csv import read_glucose_csv
@@ -51,6 +51,7 @@ def test_samples_holes_times_and_alerts(tmp_path: Path) -> None:
     steps=st.lists(st.integers(-32_767, 32_767), min_size=1, max_size=200),
     adc_step=st.sampled_from([0.0025, 0.005, 0.001, 1 / 300, 0.00286, 1.0, 1 / 256]),
 )
+@example(steps=[298], adc_step=1 / 300)  # the finest gain, rounded up, would not fit
 def test_what_an_adc_made_is_exact(
     tmp_path_factory: pytest.TempPathFactory, steps: Sequence[int], adc_step: float
 ) -> None:
