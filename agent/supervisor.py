@@ -215,7 +215,7 @@ class Supervisor:
             resumed = await loop.run_in_executor(self._thread, self._worker.recover, source.decoder.decode)
             log.info("agent %s, vagus %s: %s", self._config.agent.id, __version__, resumed)
             garbage.settle()
-            await self._say_what_stands()
+            await self._say_what_stands(self._what_stands())
             if self._web is not None:
                 endpoints = self._web.open(health.facts, self._thread, self._progress, health.reasons)
                 stack.callback(endpoints.stop)
@@ -317,8 +317,8 @@ class Supervisor:
             events = await self._tick(deliveries, now_ns)
             if loop.time() >= look_s:
                 look_s = loop.time() + LOOK_S
-                if self._what_stands() != self._standing:
-                    await self._say_what_stands()
+                if (stands := self._what_stands()) != self._standing:
+                    await self._say_what_stands(stands)
                     self._wake(publisher)
                     health.changed()
             for delivery in deliveries:
@@ -374,9 +374,9 @@ class Supervisor:
         stands |= {(one, "overload"): aside.words for one, aside in self._inbox.asides().items()}
         return stands | self._device_alarms.wanted(self._wearables)
 
-    async def _say_what_stands(self) -> None:
+    async def _say_what_stands(self, stands: dict[Standing, str]) -> None:
         """Put it on disk; what is no longer so ends."""
-        self._standing = own = self._what_stands()
+        self._standing = own = stands
         if self._parent is not None and self._topics.worker is not None:
             agent = self._config.agent.id
             self._parent.stand({rule: text for (subject, rule), text in own.items() if subject == agent})
