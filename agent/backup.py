@@ -24,6 +24,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from agent import __version__
+from agent.below import stays_below
 from agent.config import Config, ConfigError, load_config
 from agent.uplink.evidence import rfc3339
 from agent.uplink.outbox_file import FILE_NAME, OutboxError, open_outbox_file
@@ -215,7 +216,7 @@ def _manifest(tar: tarfile.TarFile) -> Manifest:
 def _place(name: str) -> tuple[str, PurePosixPath]:
     """The room of a member, and the way below it; raises BackupError for one that would lead anywhere else."""
     parts = name.split("/")
-    if parts[0] not in (CONFIG, STATE) or len(parts) < 2 or any(part in ("", ".", "..") for part in parts):
+    if parts[0] not in (CONFIG, STATE) or len(parts) < 2 or not stays_below(name):
         raise BackupError(f"the archive holds {name!r}, which has no place here")
     return parts[0], PurePosixPath(*parts[1:])
 

@@ -20,6 +20,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from agent.below import stays_below
 from agent.uplink.evidence import parse_rfc3339_ns
 
 if TYPE_CHECKING:
@@ -194,7 +195,7 @@ def _manifest(text: bytes) -> Manifest:
         first = str(error.errors()[0]["msg"]) if isinstance(error, ValidationError) else str(error)
         raise BundleRefused("unreadable", f"its manifest is none of this version: {first}") from None
     for name in manifest.files:
-        if "\\" in name or "\0" in name or any(part in ("", ".", "..") for part in name.split("/")):
+        if "\\" in name or "\0" in name or not stays_below(name):
             raise BundleRefused("outside", f"its manifest names {name!r}, which leads elsewhere")
     if sum(one.length for one in manifest.files.values()) > MAX_TOTAL_BYTES:
         raise BundleRefused("too_large", f"it holds more than {MAX_TOTAL_BYTES >> 30} GB")

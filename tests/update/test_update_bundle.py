@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -139,6 +140,15 @@ def test_a_threshold_that_nobody_can_reach_or_that_asks_for_nobody() -> None:
 )
 def test_a_member_changed_or_taken_out(tmp_path: Path, name: str, content: bytes | None, kind: str) -> None:
     assert refused(changed(made(tmp_path), name, content), tmp_path / "to") == kind
+
+
+def test_more_than_an_updater_has_room_for(tmp_path: Path) -> None:
+    file = made(tmp_path)
+    many = json.dumps(["AAAA"] * (bundles.MAX_SIGNATURES + 1)).encode()
+    long = b" " * (bundles.MAX_MANIFEST_BYTES + 1)
+
+    assert refused(changed(file, "signatures.json", many), tmp_path / "to") == "too_large"
+    assert refused(changed(file, "manifest.json", long), tmp_path / "to") == "too_large"
 
 
 def test_a_link_that_was_not_signed(tmp_path: Path) -> None:
